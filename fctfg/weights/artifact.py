@@ -1,0 +1,370 @@
+"""Stage exports: trained networks, their configs and a card in one safetensors file.
+
+The file's header holds `format`, `stage`, `configs` and `card` (JSON each), its tensors are named `<network>.<key>`.
+Reading one executes nothing that the file contains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fctfg.atomic import atomic_path
+from fctfg.errors import FctfgError
+from fctfg.models.audio_encoder import AudioEncoder, AudioEncoderConfig
+from fctfg.models.experts.arcface import ArcFace, ArcFaceConfig
+from fctfg.models.experts.syncnet import SyncNet, SyncNetConfig
+from fctfg.models.fctfg import FCTFG, FCTFGConfig
+from fctfg.models.hypernetwork import Hypernetwork, HypernetworkConfig
+from fctfg.models.stylegan2 import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from fctfg.models.visual_encoder import VisualEncoder, VisualEncoderConfig
+from fctfg.weights.card import complete_card
+from fctfg.weights.config_json import config_differences, config_from_dict, config_to_dict
+
+FORMAT = "fctfg-1"
+
+NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
+    "generator": (Generator, GeneratorConfig),  # the moving average of the weights: what is used
+    "generator_raw": (Generator, GeneratorConfig),  # the weights that the optimizer moves: what training goes on from
+    "discriminator": (Discriminator, DiscriminatorConfig),
+    "visual_encoder": (VisualEncoder, VisualEncoderConfig),
+    "hypernetwork": (Hypernetwork, HypernetworkConfig),
+    "audio_encoder": (AudioEncoder, AudioEncoderConfig),
+    "fctfg": (FCTFG, FCTFGConfig),
+    "sync_expert": (SyncNet, SyncNetConfig),
+    "identity_expert": (ArcFace, ArcFaceConfig),
+}
+"""Name in a file -> (network, its config)."""
+
+FCTFG_PARTS = ("generator", "visual_encoder", "audio_encoder", "hypernetwork")
+"""Networks inside `fctfg`. They are stored under their own names, so that another stage can take one of them alone;
+`fctfg.` holds the rest: the canonical and motion encoders and the temporal fusion."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a weights file holds.
+
+    Attributes:
+        path: the file that was read.
+        stage: name of the stage that wrote it.
+        configs: name of each network -> its config.
+        card: see `fctfg.weights.card`.
+        state_dicts: name of each network -> its tensors (floating point ones as float32).
+        sha256: of the file.
+    """
+
+    path: Path
+    stage: str
+    configs: dict[str, Any]
+    card: dict[str, Any]
+    state_dicts: dict[str, dict[str, Tensor]]
+    sha256: str
+
+
+def save_artifact(
+    path: Path,
+    networks: Mapping[str, nn.Module],
+    stage: str,
+    card: Mapping[str, Any],
+    dtype: Literal["float32", "float16"] = "float32",
+) -> None:
+    """Writes networks to one file, atomically.
+
+    Args:
+        path: target; its folder is created when it is missing.
+        networks: names of `NETWORKS`; `fctfg` brings its parts along.
+        stage: name of the stage.
+        card: JSON-able.
+        dtype: how floating point tensors are stored; "float16" halves the file (tensors with a value beyond its range
+            stay float32).
+
+    Raises:
+        ValueError: unknown name, wrong class, nothing to save, or a part given beside the `fctfg` that contains it.
+        FctfgError: the file cannot be written.
+    """
+    networks = _with_parts(networks)
+    if not networks:
+        raise ValueError("no network to save")
+    tensors: dict[str, Tensor] = {}
+    for name, network in networks.items():
+        for key, tensor in _own_state(name, network).items():
+            tensors[f"{name}.{key}"] = _stored(tensor, dtype)
+    metadata = {
+        "format": FORMAT,
+        "stage": stage,
+        "configs": json.dumps({name: config_to_dict(network.config) for name, network in networks.items()}),
+        "card": json.dumps(dict(card)),
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, str(temporary), metadata=metadata)
+
+
+def load_artifact(path: str | Path) -> Artifact:
+    """Reads a weights file, or the export of a run.
+
+    Args:
+        path: a file that `save_artifact` wrote, or a run folder (its `export/weights.safetensors` is read).
+
+    Returns:
+        Everything in it, on the CPU.
+
+    Raises:
+        FctfgError: missing, truncated, not safetensors (a pickle or `.ckpt` is refused, never executed), not written
+            by fctfg, or with a config this version does not know.
+    """
+    path = _weights_file(Path(path))
+    _refuse_foreign(path)
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FctfgError(
+            f"{path} is truncated or is not a safetensors file ({error}); copy, download or export it again"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise FctfgError(
+            f"{path} is a safetensors file that fctfg did not write (format {metadata.get('format', 'unknown')!r}, "
+            f"expected {FORMAT!r}); pass a run folder or its export/weights.safetensors"
+        )
+    stage, plain_configs, card = _header(path, metadata)
+    state_dicts: dict[str, dict[str, Tensor]] = {name: {} for name in plain_configs}
+    for key, tensor in tensors.items():
+        name, _, rest = key.partition(".")
+        if name not in state_dicts:
+            raise FctfgError(f"{path} holds the tensor {key}, which belongs to no network of its header; export again")
+        state_dicts[name][rest] = tensor.float() if tensor.is_floating_point() else tensor
+    configs = {
+        name: config_from_dict(NETWORKS[name][1], values, f"{path}, {name}") for name, values in plain_configs.items()
+    }
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return Artifact(path, stage, configs, card, state_dicts, digest)
+
+
+def require(artifact: Artifact, stage: str) -> None:
+    """Raises FctfgError, naming both stages, unless the artifact was written by `stage`."""
+    if artifact.stage != stage:
+        raise FctfgError(
+            f"{artifact.path} holds weights of stage {artifact.stage!r} ({', '.join(artifact.configs)}), but weights of "
+            f"stage {stage!r} are needed; pass the run folder or the export of a {stage!r} run"
+        )
+
+
+def build(artifact: Artifact, name: str) -> nn.Module:
+    """Instantiates a network as it was exported, with its weights.
+
+    Args:
+        artifact: what `load_artifact` returned.
+        name: of `NETWORKS`; `fctfg` is composed of the parts in the artifact.
+
+    Returns:
+        The network, on the CPU, in training mode as constructed.
+
+    Raises:
+        FctfgError: the artifact lacks the network, or its tensors do not cover the network completely.
+    """
+    config = _config(artifact, name)
+    if name != "fctfg":
+        network = NETWORKS[name][0](config)
+        load_into(artifact, name, network)
+        return network
+    parts = {part: build(artifact, part) for part in FCTFG_PARTS if part != "hypernetwork" or part in artifact.configs}
+    try:
+        fctfg = FCTFG(config, **parts)
+    except ValueError as error:
+        raise FctfgError(f"{artifact.path}: the networks do not fit together: {error}") from error
+    load_into(artifact, "fctfg", fctfg)
+    return fctfg
+
+
+def load_into(artifact: Artifact, name: str, network: nn.Module) -> int:
+    """Copies weights into an existing network; all or nothing.
+
+    Args:
+        artifact: what `load_artifact` returned.
+        name: of `NETWORKS`. For `fctfg` only what is not a part is loaded (see `FCTFG_PARTS`).
+        network: receives the tensors, on its device and in its dtype.
+
+    Returns:
+        Number of tensors loaded.
+
+    Raises:
+        FctfgError: keys are missing or unexpected, or shapes differ; the message names them and the fields in which
+            the configs differ. The network is unchanged then.
+    """
+    theirs = _config(artifact, name)
+    state, wanted = artifact.state_dicts[name], _own_state(name, network)
+    missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    reshaped = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in sorted(wanted.keys() & state.keys())
+        if state[key].shape != wanted[key].shape
+    ]
+    if missing or unexpected or reshaped:
+        differences = config_differences(network.config, theirs) if type(network.config) is type(theirs) else []
+        kinds = (
+            ("other configuration", differences),
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("other shape", reshaped),
+        )
+        text = "; ".join(f"{kind}: {_some(lines)}" for kind, lines in kinds if lines)
+        raise FctfgError(
+            f"{artifact.path} does not fit {name} ({text}); configure the network as it was exported, or pass weights "
+            f"of this configuration"
+        )
+    with torch.no_grad():
+        for key, tensor in wanted.items():
+            tensor.copy_(state[key])
+    return len(state)
+
+
+def write_export(
+    run_dir: Path,
+    networks: Mapping[str, nn.Module],
+    stage: str,
+    card: Mapping[str, Any],
+    dtype: Literal["float32", "float16"] = "float32",
+) -> Path:
+    """Writes a stage's export into its run folder: `export/weights.safetensors` and `export/card.json`.
+
+    Args:
+        run_dir: the run's folder.
+        networks: as for `save_artifact`.
+        stage: name of the stage.
+        card: JSON-able with the keys of `fctfg.weights.card.REQUIRED`; completed here. `card.json` also holds the
+            sha256 of the weights and the number of parameters of each network.
+        dtype: as for `save_artifact`.
+
+    Returns:
+        Path of the weights file.
+
+    Raises:
+        ValueError: the card is incomplete, or as `save_artifact`.
+        FctfgError: the folder cannot be written.
+    """
+    parameters = {
+        name: sum(p.numel() for key, p in network.named_parameters() if key in _own_state(name, network))
+        for name, network in _with_parts(networks).items()
+    }
+    full = {**complete_card(card, stage), "parameters": parameters}
+    weights = run_dir / "export" / "weights.safetensors"
+    save_artifact(weights, networks, stage, full, dtype)
+    with weights.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    with atomic_path(weights.with_name("card.json")) as temporary:
+        temporary.write_text(json.dumps({**full, "weights_sha256": digest}, indent=2) + "\n", encoding="utf-8")
+    return weights
+
+
+def _with_parts(networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Checks names and classes, and lists the parts of `fctfg` beside it."""
+    flat = dict(networks)
+    for name, network in networks.items():
+        if name not in NETWORKS:
+            raise ValueError(f"unknown network {name!r}; one of {', '.join(NETWORKS)}")
+        if not isinstance(network, NETWORKS[name][0]):
+            raise ValueError(f"{name} must be a {NETWORKS[name][0].__name__}, got {type(network).__name__}")
+    if "fctfg" in networks:
+        for part in FCTFG_PARTS:
+            network = getattr(networks["fctfg"], part)
+            if part in networks and networks[part] is not network:
+                raise ValueError(f"{part} is given beside an fctfg that contains another one")
+            if network is not None:
+                flat[part] = network
+    return flat
+
+
+def _own_state(name: str, network: nn.Module) -> dict[str, Tensor]:
+    """State dict without the tensors of parts that are stored under their own names."""
+    state = network.state_dict()
+    if name != "fctfg":
+        return state
+    return {key: tensor for key, tensor in state.items() if key.partition(".")[0] not in FCTFG_PARTS}
+
+
+def _stored(tensor: Tensor, dtype: Literal["float32", "float16"]) -> Tensor:
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        half = tensor.half()
+        fits = bool(torch.isfinite(half).all()) or not bool(torch.isfinite(tensor).all())
+        tensor = half if dtype == "float16" and fits else tensor.float()
+    return tensor.clone().contiguous()  # safetensors refuses tensors that share memory
+
+
+def _weights_file(path: Path) -> Path:
+    if path.is_dir():
+        file = path / "export" / "weights.safetensors"
+        if not file.is_file():
+            raise FctfgError(
+                f"the folder {path} has no export/weights.safetensors; pass the folder of a run whose stage has been "
+                f"exported, or a .safetensors file"
+            )
+        return file
+    if not path.is_file():
+        raise FctfgError(f"the weights {path} do not exist; pass a run folder or a .safetensors file")
+    return path
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Names the usual mistakes by the file's first bytes."""
+    with path.open("rb") as stream:
+        start = stream.read(64)
+    text = start.lstrip().lower()
+    what = ""
+    if not start:
+        what = "is empty; copy, download or export it again"
+    elif start[:2] == b"PK" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"):
+        what = (
+            "is a pickle (a PyTorch checkpoint?), which can run any program when it is read and is therefore refused; "
+            "pass the run folder or its export/weights.safetensors"
+        )
+    elif text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        what = "is a web page, not weights (a failed download?); download it again"
+    elif text.startswith(b"version https://git-lfs"):
+        what = "is a Git LFS pointer, not the weights; fetch it with `git lfs pull`"
+    if what:
+        raise FctfgError(f"{path} {what}")
+
+
+def _header(path: Path, metadata: Mapping[str, str]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    try:
+        stage, configs, card = metadata["stage"], json.loads(metadata["configs"]), json.loads(metadata["card"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise FctfgError(f"the header of {path} is damaged ({error!r}); export it again") from error
+    if not isinstance(configs, dict) or not isinstance(card, dict):
+        raise FctfgError(f"the header of {path} is damaged (configs and card must be tables); export it again")
+    unknown = sorted(configs.keys() - NETWORKS.keys())
+    if unknown:
+        raise FctfgError(
+            f"{path} holds networks that this version of fctfg does not know ({', '.join(unknown)}); update fctfg"
+        )
+    return stage, configs, card
+
+
+def _config(artifact: Artifact, name: str) -> Any:
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}; one of {', '.join(NETWORKS)}")
+    if name not in artifact.configs:
+        raise FctfgError(
+            f"{artifact.path} (stage {artifact.stage!r}) holds no {name}, only {', '.join(artifact.configs)}; pass the "
+            f"export of a stage that trains it"
+        )
+    return artifact.configs[name]
+
+
+def _some(lines: list[str], limit: int = 5) -> str:
+    """The first lines, and how many there are when that is more."""
+    text = ", ".join(lines[:limit])
+    return f"{text}, ... ({len(lines)} in all)" if len(lines) > limit else text

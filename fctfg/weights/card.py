@@ -1,0 +1,67 @@
+"""The card of exported weights: what they were made from, by which code, under which licences."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import fctfg
+
+REQUIRED = ("config", "dataset_hash", "metrics", "licences")
+"""Keys the caller must give: the stage's configuration, the data set's hash (None when there was none), measured
+figures, and `licences = {"data": ..., "weights": ...}`."""
+
+
+def complete_card(card: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """Adds what the program itself knows to a card.
+
+    Args:
+        card: JSON-able; holds at least the keys of `REQUIRED`, further ones are kept.
+        stage: name of the stage that made the weights.
+
+    Returns:
+        The card with `stage`, `created` (UTC), `git_revision` (None outside a clone), `fctfg_version`, `torch_version`.
+
+    Raises:
+        ValueError: a required key is missing, or the licences do not name both data and weights.
+    """
+    missing = [key for key in REQUIRED if key not in card]
+    if missing:
+        raise ValueError(f"the card of an export lacks {', '.join(missing)}")
+    if set(card["licences"]) < {"data", "weights"}:
+        raise ValueError("the card's licences must name 'data' and 'weights'")
+    return {
+        **card,
+        "stage": stage,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_revision": git_revision(),
+        "fctfg_version": fctfg.__version__,
+        "torch_version": torch.__version__,
+    }
+
+
+def git_revision() -> str | None:
+    """Revision of the clone this package runs from.
+
+    Returns:
+        The commit's hash, with "+changes" when tracked files differ from it; None when the package does not lie at the
+        top of a git clone (an installed wheel) or there is no git.
+    """
+    package = Path(fctfg.__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(package), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != package.parent:
+            return None
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
