@@ -1,0 +1,74 @@
+"""Files that are either written completely or not at all."""
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fctfg.errors import FctfgError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+
+
+def write_error(error: OSError, path: Path) -> FctfgError | None:
+    """The sentence for a failed write of `path`, or None when the error is not about writing there."""
+    if error.errno in _FULL:
+        return FctfgError(f"cannot write {path}: no space left on the disk of {path.parent}; free some and run again")
+    if error.errno in _FORBIDDEN:
+        return FctfgError(f"cannot write {path}: {path.parent} is not writable; choose another folder")
+    if error.errno in _NOT_A_FOLDER:
+        return FctfgError(
+            f"cannot write {path}: {path.parent} is not a folder (or lies below a file); choose another one"
+        )
+    return None
+
+
+def make_folder(path: Path) -> Path:
+    """Create the folder `path` with its parents.
+
+    Raises:
+        FctfgError: It cannot be created (a file is in the way, no permission, disk full).
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(error, path / "*") or error from error
+    return path
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary file name beside `path`; on success it becomes `path`, on failure nothing is left.
+
+    The temporary name is hidden (starts with a dot) and keeps the suffix. Missing parent folders are created. The
+    content is flushed to the disk before the rename, so a crash leaves either the old file or the new one.
+
+    Args:
+        path: The file to write.
+
+    Raises:
+        FctfgError: The folder is not writable, or the disk is full.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise write_error(error, path) or error from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
