@@ -4,7 +4,7 @@ One clock: time 0 of a file is the moment its first picture is shown. Frames are
 counting, and sound is cut or padded so that sample n belongs to time n / sample_rate on that clock.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -372,6 +372,7 @@ def write_video(
     sample_rate: int = SAMPLE_RATE,
     crf: int = 18,
     gop: int = 25,
+    metadata: Mapping[str, str] | None = None,
 ) -> int:
     """Write an mp4 (H.264 yuv420p, AAC), streaming; the file appears only when it is complete.
 
@@ -387,6 +388,7 @@ def write_video(
         sample_rate: Samples per second of `audio`.
         crf: x264 quality, 0 (lossless) to 51; 18 is visually lossless.
         gop: Key frame interval in frames; small values make random access fast and files larger.
+        metadata: Tags of the file, by names that mp4 knows (`title`, `comment`, `copyright`, ...).
 
     Returns:
         Number of frames written.
@@ -401,9 +403,8 @@ def write_video(
         raise FctfgError(f"cannot write {path}: there are no frames")
     try:
         with atomic_path(path) as temporary:
-            return _encode(
-                temporary, first, iterator, Fraction(fps).limit_denominator(1001), audio, sample_rate, crf, gop
-            )
+            rate = Fraction(fps).limit_denominator(1001)
+            return _encode(temporary, first, iterator, rate, audio, sample_rate, crf, gop, metadata or {})
     except av.error.FFmpegError as error:
         raise write_error(OSError(error.errno, error.strerror), path) or FctfgError(
             f"cannot write {path}: {error.strerror}"
@@ -419,8 +420,10 @@ def _encode(
     sample_rate: int,
     crf: int,
     gop: int,
+    metadata: Mapping[str, str],
 ) -> int:
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        container.metadata.update(metadata)
         picture = _add_h264(container, first, fps, crf, gop)
         sound = None if audio is None else _add_aac(container, sample_rate)
         count = 0
