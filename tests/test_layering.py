@@ -19,7 +19,7 @@ TIERS = (
     {"losses", "weights", "faces"},
     {"data", "metrics", "inference"},
     {"stages"},
-    {"cli", "demo", "report", "config_files", "__main__"},
+    {"cli", "demo", "report", "chart", "config_files", "__main__"},
 )
 TIER = {unit: number for number, units in enumerate(TIERS) for unit in units}
 
