@@ -15,9 +15,8 @@ DRAWN_POINTS = 300  # a longer series is thinned to this many points
 def line_chart(series: Sequence[tuple[str, Series]]) -> str:
     """Draws series into one chart; the color of number i is the style sheet's variable `--series-i`.
 
-    A long series is drawn twice, faintly as measured and firmly as its running mean. The vertical range follows the bulk of
-    the values, so that single outliers leave the picture instead of flattening it. Values that are not finite are left
-    out.
+    A long series is drawn twice, faintly as measured and firmly as running mean. The vertical range follows the bulk
+    of the values: single outliers leave the picture instead of flattening it. Values that are not finite are left out.
 
     Args:
         series: (name, points) each; points are (x, y) with x ascending.
