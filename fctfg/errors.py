@@ -6,3 +6,7 @@ class FctfgError(Exception):
 
     The command line prints it as ``fctfg: error: ...`` with exit status 1 and without a traceback.
     """
+
+
+class UsageError(FctfgError):
+    """The command itself is wrong (an unknown option or setting): exit status 2 instead of 1."""

@@ -1,0 +1,7 @@
+"""`python -m fctfg`."""
+
+import sys
+
+from fctfg.cli import main
+
+sys.exit(main())

@@ -1,0 +1,139 @@
+"""The command line: `fctfg COMMAND`, also `python -m fctfg COMMAND`.
+
+Exit status 0: done; 1: failed, with one sentence that says why and what to do; 2: the command itself is wrong; 130: Ctrl-C.
+Each command imports what it needs when it runs, so that `fctfg generate` loads neither Lightning nor W&B.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import fctfg
+from fctfg.errors import FctfgError, UsageError
+
+FORMATTER = argparse.ArgumentDefaultsHelpFormatter
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands but `train`, whose options Lightning's own parser reads."""
+    parser = argparse.ArgumentParser(prog="fctfg", description="Fully controllable talking faces: train, use, demonstrate.")
+    parser.add_argument("--version", action="version", version=f"fctfg {fctfg.__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="the whole road once, on the embedded clips", formatter_class=FORMATTER)
+    demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the demo")
+    demo.set_defaults(run=_demo)
+
+    prepare = commands.add_parser("prepare", help="raw videos to a clip data set", formatter_class=FORMATTER)
+    prepare.add_argument("source", type=Path, help="a video, or a folder of videos (folder name = identity)")
+    prepare.add_argument("--out", type=Path, required=True, help="folder of the data set")
+    prepare.add_argument("--size", type=int, default=256, help="side of the square clips, pixels")
+    prepare.add_argument("--min-frames", type=int, default=64, help="shortest clip, frames at 25 a second")
+    prepare.add_argument("--val", type=float, default=0.05, help="share of identities for validation")
+    prepare.add_argument("--test", type=float, default=0.05, help="share of identities for the test")
+    prepare.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    prepare.add_argument("--detector", choices=("dlib", "insightface"), default="dlib", help="face detector")
+    prepare.add_argument("--detector-weights", type=Path, help="folder of insightface's models")
+    prepare.add_argument("--licence", default="", help="licence of the videos, kept with every clip")
+    prepare.add_argument("--consent", default="", help="consent of the people shown, kept with every clip")
+    prepare.set_defaults(run=_prepare)
+
+    commands.add_parser("train", help="one stage; the same --run again continues", add_help=False)
+
+    generate = commands.add_parser("generate", help="portrait + sound (+ driver) to video", formatter_class=FORMATTER)
+    generate.add_argument("--portrait", type=Path, required=True, help="picture of one face")
+    generate.add_argument("--audio", type=Path, required=True, help="any sound file, or a video with sound")
+    generate.add_argument("--out", type=Path, required=True, help="mp4 to write")
+    generate.add_argument("--driver", type=Path, help="video for pose, eyes, expression; none: the portrait drives")
+    generate.add_argument("--weights", type=Path, help="run folder or exported file; none: the weights in the package")
+    generate.add_argument("--no-crop", action="store_true", help="portrait and driver are crops already")
+    generate.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
+    generate.add_argument("--batch", type=int, default=4, help="windows of 5 frames computed together")
+    generate.set_defaults(run=_generate)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; None takes them from the process.
+
+    Returns:
+        The exit status.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        if [a for a in arguments if a != "--debug"][:1] == ["train"]:
+            from fctfg.train import train
+
+            train([a for a in arguments if a != "--debug"][1:])
+        else:
+            options = build_parser().parse_args(arguments)
+            options.run(options)
+    except FctfgError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"fctfg: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print("fctfg: interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(f"fctfg: error: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from fctfg.demo import run_demo
+
+    run_demo(options.out)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from fctfg.data.prepare import prepare
+
+    prepare(
+        options.source,
+        options.out,
+        size=options.size,
+        min_frames=options.min_frames,
+        splits=(1.0 - options.val - options.test, options.val, options.test),
+        workers=options.workers,
+        detector=options.detector,
+        detector_weights=options.detector_weights,
+        licence=options.licence,
+        consent=options.consent,
+    )
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from rich.progress import Progress
+
+    from fctfg.inference import TalkingFace
+
+    model = TalkingFace.from_pretrained(options.weights, device=options.device)
+    with Progress(transient=True) as bar:
+        task = bar.add_task("frames", total=None)
+        frames = model.generate(
+            options.portrait,
+            options.audio,
+            options.out,
+            driver=options.driver,
+            crop=not options.no_crop,
+            batch=options.batch,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print(f"{options.out}: {frames} frames")

@@ -1,0 +1,89 @@
+"""The data of a training run, as Lightning wants it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from fctfg.data.batch import Batch
+from fctfg.data.dataset import TalkingClips
+from fctfg.data.manifest import dataset_hash
+from fctfg.data.sampler import PositionSampler
+
+
+class TalkingData(pl.LightningDataModule):
+    """Training and validation samples of a prepared data set.
+
+    Args:
+        root: folder written by `fctfg prepare`.
+        batch_size: samples per process and iteration.
+        frames: T, consecutive driving frames per sample (the paper's window is 5).
+        shifted: K, out-of-sync mel windows per sample (the sync expert's negatives).
+        flip: mirror half of the training samples.
+        batches_per_epoch: iterations per epoch; an epoch is a tick, not a pass over the data. Validation, sample pictures,
+            export and checkpoint come at its end.
+        val_samples: validation samples (the same at every validation).
+        num_workers: loader processes; 0 decodes in the training process.
+        seed: set from the run's seed.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        batch_size: int = 8,
+        frames: int = 5,
+        shifted: int = 0,
+        flip: bool = True,
+        batches_per_epoch: int = 1000,
+        val_samples: int = 64,
+        num_workers: int = 4,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.batch_size, self.frames, self.shifted, self.flip = batch_size, frames, shifted, flip
+        self.batches_per_epoch, self.val_samples, self.num_workers, self.seed = (
+            batches_per_epoch,
+            val_samples,
+            num_workers,
+            seed,
+        )
+        self.train = TalkingClips(root, "train", frames, shifted, flip, seed)
+        self.val = TalkingClips(root, "val", frames, shifted, False, seed)
+        self.hash = dataset_hash(root)
+        self.licences = sorted({clip.licence or "not said" for clip in self.train.clips})
+        self._position = {"epoch": 0, "batch": 0}
+
+    def _loader(self, data: TalkingClips, batches: int) -> DataLoader[Batch]:
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        sampler = PositionSampler(batches, self.batch_size, rank, world)
+        return DataLoader(
+            data,
+            batch_sampler=sampler,  # type: ignore[arg-type]  # torch types keys as int
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        loader = self._loader(self.train, self.batches_per_epoch)
+        sampler = loader.batch_sampler
+        assert isinstance(sampler, PositionSampler)
+        sampler.set_epoch(self.trainer.current_epoch if self.trainer else 0)
+        sampler.skip = self._position["batch"]
+        return loader
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        world = self.trainer.world_size if self.trainer else 1
+        return self._loader(self.val, max(1, self.val_samples // (self.batch_size * world)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in the epoch the run stands, in batches that were completed."""
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current if self.trainer else None
+        done = progress.ready if progress else 0
+        return {"batch": done % self.batches_per_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._position["batch"] = state_dict["batch"]

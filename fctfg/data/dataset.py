@@ -1,0 +1,125 @@
+"""Moments of talking clips, each decoded from its position (seed, epoch, index) alone."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fctfg.data.batch import Batch
+from fctfg.data.clip import read_clip
+from fctfg.data.manifest import Clip, read_manifest
+from fctfg.data.sampler import Key
+from fctfg.errors import FctfgError
+from fctfg.media import FPS, read_wav
+from fctfg.ops.mel import mel_spectrogram
+from fctfg.ops.windows import mel_windows
+from fctfg.randomness import rng
+
+SHIFTS = np.array([*range(-15, -4), *range(5, 16)])  # frames; the out-of-sync windows of the sync expert
+
+
+@lru_cache(maxsize=2048)
+def clip_mel(path: Path) -> Tensor:
+    """Mel spectrogram of a whole clip, float32 [80, M]; kept, since a clip is visited again and again."""
+    samples, _ = read_wav(path)
+    return mel_spectrogram(torch.from_numpy(samples))
+
+
+def to_images(frames: np.ndarray) -> Tensor:
+    """uint8 [..., H, W, 3] RGB -> float32 [..., 3, H, W] in [-1, 1]."""
+    return torch.from_numpy(frames).movedim(-1, -3).float().div_(127.5).sub_(1.0).contiguous()
+
+
+def mirror_points(points: Tensor) -> Tensor:
+    """Points [..., 5, 2] of the horizontally flipped picture: x is mirrored, and left and right change places."""
+    mirrored = points[..., [1, 0, 2, 4, 3], :].clone()
+    mirrored[..., 0] = 1.0 - mirrored[..., 0]
+    return mirrored
+
+
+class TalkingClips(Dataset[Batch]):
+    """Samples of one split of a prepared data set.
+
+    Every epoch visits the clips in a new order (a permutation drawn from the seed, the epoch and the lap), and draws from
+    each one source frame and one window of consecutive driving frames with the mel windows of the same moments.
+
+    Args:
+        root: folder written by `fctfg prepare`.
+        split: `train`, `val` or `test`.
+        frames: T, driving frames per sample.
+        shifted: K, out-of-sync mel windows per sample.
+        flip: mirror half of the samples (all frames of a sample alike).
+        seed: the run's seed.
+
+    Raises:
+        FctfgError: no manifest, a clip of it is lost, or no clip of the split is long enough.
+    """
+
+    def __init__(
+        self, root: str | Path, split: str, frames: int = 5, shifted: int = 0, flip: bool = False, seed: int = 0
+    ) -> None:
+        self.root = Path(root)
+        self.split, self.frames, self.shifted, self.flip, self.seed = split, frames, shifted, flip, seed
+        self.shortest = frames + (2 * int(SHIFTS.max()) if shifted else 0)
+        kept = read_manifest(self.root).kept(split)
+        long_enough = [i for i, length in enumerate(kept.column("n_frames")) if length >= self.shortest]
+        if not long_enough:
+            raise FctfgError(
+                f"{self.root}: none of the {len(kept)} clips of split '{split}' has the {self.shortest} frames that a sample "
+                f"needs; prepare longer clips, or more identities so that the split is not empty"
+            )
+        self.clips: list[Clip] = [kept[i] for i in long_enough]
+        self.identities = sorted({clip.identity for clip in self.clips})
+        self._identity_index = {name: i for i, name in enumerate(self.identities)}
+        sizes = {clip.size for clip in self.clips}
+        if len(sizes) != 1:
+            raise FctfgError(f"{self.root} holds clips of different sizes ({sorted(sizes)}); prepare them with one --size")
+        self.size = sizes.pop()
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, key: Key) -> Batch:
+        epoch, index = key
+        lap, place = divmod(index, len(self.clips))
+        order = self._order(epoch, lap)
+        draw = rng(self.seed, self.split, "sample", epoch, index)
+        return self.sample(int(order[place]), draw)
+
+    def _order(self, epoch: int, lap: int) -> np.ndarray:
+        return rng(self.seed, self.split, "order", epoch, lap).permutation(len(self.clips))
+
+    def sample(self, clip: int, draw: np.random.Generator) -> Batch:
+        """One sample of a clip, everything random taken from `draw`."""
+        row = self.clips[clip]
+        length = row.n_frames
+        start = int(draw.integers(0, length - self.frames + 1))
+        source = int(draw.integers(0, length))
+        flip = self.flip and bool(draw.random() < 0.5)
+
+        window = np.arange(start, start + self.frames)
+        wanted = to_images(read_clip(self.root / row.path, [source, *window.tolist()]))
+        points = torch.from_numpy(row.points[[source, *window.tolist()]])
+        if flip:
+            wanted, points = wanted.flip(-1), mirror_points(points)
+
+        mel = clip_mel(self.root / row.audio)
+        mels = mel_windows(mel, torch.from_numpy(window), fps=FPS)
+        possible = SHIFTS[(start + SHIFTS >= 0) & (start + SHIFTS <= length - self.frames)]
+        shifts = draw.choice(possible, self.shifted, replace=len(possible) < self.shifted) if self.shifted else possible[:0]
+        return Batch(
+            source=wanted[0],
+            source_points=points[0],
+            driving=wanted[1:],
+            points=points[1:],
+            mel=mels,
+            mel_shifted=mel_windows(mel, torch.from_numpy(start + shifts), fps=FPS),
+            identity=torch.tensor(self._identity_index[row.identity]),
+            clip=torch.tensor(clip),
+            start=torch.tensor(start),
+        )

@@ -1,0 +1,143 @@
+"""What all stages share: how networks are handed over, what is random, what a checkpoint holds, and the scheme of the logs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from fctfg.data.batch import Batch
+from fctfg.errors import FctfgError
+from fctfg.randomness import derive_seed
+from fctfg.stages.networks import Networks
+from fctfg.weights.artifact import build, load_artifact
+from fctfg.weights.config_json import config_differences
+
+
+class Stage(pl.LightningModule, ABC):
+    """A stage of training.
+
+    A subclass names its frozen networks in `frozen` (they are left out of checkpoints), and gives the networks that the next
+    stage takes over in `exports` and pictures of a fixed validation batch in `pictures`.
+
+    Args:
+        networks: sizes of all networks.
+        init_from: where networks of earlier stages come from: run folders or exported files, by role.
+        seed: the run's seed.
+    """
+
+    stage: ClassVar[str]
+    roles: ClassVar[tuple[str, ...]] = ()  # the keys of `init_from`
+    frozen: ClassVar[tuple[str, ...]] = ()  # attributes that hold frozen networks
+
+    def __init__(self, networks: Networks, init_from: dict[str, str] | None = None, seed: int = 0) -> None:
+        super().__init__()
+        self.networks = networks
+        self.init_from = init_from or {}
+        self.seed = seed
+        unknown = sorted(set(self.init_from) - set(self.roles))
+        if unknown:
+            raise FctfgError(
+                f"model.init_from.{unknown[0]}: stage '{self.stage}' takes over {', '.join(self.roles) or 'nothing'}"
+            )
+
+    def take(self, role: str, name: str, expected: Any = None) -> nn.Module:
+        """A network of an earlier stage, every tensor of it loaded.
+
+        Args:
+            role: key of `init_from`.
+            name: the network's name in that stage's export.
+            expected: config that this run asks for; None accepts what the export holds.
+
+        Raises:
+            FctfgError: the role is not set, or the export is damaged, incomplete, or of another size.
+        """
+        if role not in self.init_from:
+            raise FctfgError(
+                f"stage '{self.stage}' takes over '{name}' from an earlier stage: "
+                f"set model.init_from.{role} to the folder of that run (or its exported file)"
+            )
+        artifact = load_artifact(self.init_from[role])
+        network = build(artifact, name)
+        if expected is not None and (differences := config_differences(expected, network.config)):
+            raise FctfgError(
+                f"{self.init_from[role]}: its {name} has another size than this configuration asks for "
+                f"({'; '.join(differences)}); use the same networks.* in both stages"
+            )
+        rank_zero_info(f"{name}: {len(network.state_dict())} of {len(network.state_dict())} tensors from {self.init_from[role]}")
+        return network
+
+    def announce_new(self, **networks: nn.Module) -> None:
+        """Says which networks start untrained."""
+        for name, network in networks.items():
+            rank_zero_info(f"{name}: new, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
+
+    # ---- to be given by each stage
+
+    @abstractmethod
+    def exports(self) -> dict[str, nn.Module]:
+        """Networks that the next stage takes over, by name."""
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Pictures of a fixed validation batch, each [rows, columns, 3, H, W] in [-1, 1], by name."""
+        return {}
+
+    def video(self, source: Tensor, driving: Tensor, mel: Tensor) -> Tensor | None:
+        """A whole clip side by side, [T, 3, H, W'] in [-1, 1], from source [3, H, W], driving [T, 3, H, W] and mel
+        [T, 1, 80, 16]; None where a stage has nothing to show."""
+        return None
+
+    def notes(self) -> list[str]:
+        """What a reader of the results must know (stand-ins for published weights)."""
+        return []
+
+    # ---- one iteration
+
+    @property
+    def iteration(self) -> int:
+        """Iterations completed so far; within a step, its 0-based number. Lightning's `global_step` counts optimiser steps."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.completed
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # Everything random in a step derives from its position, so that nothing random needs to be saved.
+        torch.manual_seed(derive_seed(self.seed, "step", self.iteration, self.global_rank))
+
+    def log_terms(self, part: str, terms: Mapping[str, Tensor | float], **options: Any) -> None:
+        """Log under `part/term`, against the iteration."""
+        validating = part == "val"
+        for name, value in terms.items():
+            self.log(f"{part}/{name}", value, on_step=not validating, on_epoch=validating, sync_dist=validating, **options)
+        self.log("step", float(self.iteration), on_step=not validating, on_epoch=validating)
+
+    def descend(
+        self, loss: Tensor, optimizer: Any, parameters: list[nn.Parameter], clip: float | None = None
+    ) -> None:
+        """One optimiser step on `loss` (manual optimisation): gradient, optional clipping, step."""
+        optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(loss)
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+
+    # ---- checkpoints
+
+    def _is_frozen(self, key: str) -> bool:
+        return key.split(".", 1)[0] in self.frozen
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not self._is_frozen(k)}
+        checkpoint["fctfg"] = {"stage": self.stage}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint.get("fctfg")
+        if state is None or state["stage"] != self.stage:
+            raise FctfgError(
+                f"the run's checkpoint is of stage '{state['stage'] if state else 'unknown'}', not '{self.stage}'; "
+                f"choose another --run name"
+            )
+        checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if self._is_frozen(k)}

@@ -1,0 +1,105 @@
+"""Pictures and videos of a fixed validation batch, every epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import WandbLogger
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from fctfg.data.batch import Batch
+from fctfg.data.clip import read_clip
+from fctfg.data.datamodule import TalkingData
+from fctfg.data.dataset import clip_mel, to_images
+from fctfg.media import FPS, read_wav, write_image, write_video
+from fctfg.ops.windows import mel_windows
+from fctfg.stages.base import Stage
+
+
+def to_pixels(images: Tensor) -> np.ndarray:
+    """[..., 3, H, W] in [-1, 1] -> uint8 [..., H, W, 3]."""
+    return images.clamp(-1, 1).add(1).mul(127.5).round().byte().movedim(-3, -1).cpu().numpy()
+
+
+def mel_picture(mel: Tensor) -> np.ndarray:
+    """Mel spectrogram [80, M] in [-4, 4] as a picture, uint8 [160, 2M, 3], low frequencies below."""
+    colored = matplotlib.colormaps["magma"]((mel.flip(0).cpu().numpy() + 4) / 8)[..., :3]
+    return np.repeat(np.repeat((colored * 255).astype(np.uint8), 2, axis=0), 2, axis=1)
+
+
+class Samples(pl.Callback):
+    """Writes what a stage shows (`Stage.pictures`, `Stage.video`) to `samples/` and to W&B after every validation.
+
+    Args:
+        folder: `samples/` of the run.
+        max_seconds: longest validation video.
+    """
+
+    def __init__(self, folder: Path, max_seconds: float = 6.0) -> None:
+        self.folder = folder
+        self.max_frames = int(max_seconds * FPS)
+        self._batch: Batch | None = None
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if batch_idx == 0 and trainer.is_global_zero:
+            self._batch = batch
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.sanity_checking or self._batch is None:
+            return
+        assert isinstance(pl_module, Stage)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        iteration = pl_module.iteration
+        written: dict[str, Path] = {}
+        for name, grid in pl_module.pictures(self._batch).items():
+            path = self.folder / f"{name}_{iteration:06d}.png"
+            picture = make_grid(grid.flatten(0, 1), nrow=grid.shape[1], padding=2, pad_value=1.0)
+            write_image(path, to_pixels(picture))
+            written[name] = path
+        written |= self._video(trainer, pl_module, iteration)
+        self._batch = None
+        self._upload(trainer, written, iteration)
+
+    def _video(self, trainer: pl.Trainer, stage: Stage, iteration: int) -> dict[str, Path]:
+        """The first validation clip driven by itself, with its sound, and the picture of its mel."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, TalkingData)
+        row = data.val.clips[0]
+        length = min(row.n_frames, self.max_frames)
+        frames = to_images(read_clip(data.val.root / row.path, range(length))).to(stage.device)
+        mel = clip_mel(data.val.root / row.audio)
+        windows = mel_windows(mel, torch.arange(length), fps=FPS).to(stage.device)
+        shown = stage.video(frames[0], frames, windows)
+        if shown is None:
+            return {}
+        samples, rate = read_wav(data.val.root / row.audio)
+        video = self.folder / f"video_{iteration:06d}.mp4"
+        write_video(video, to_pixels(shown), fps=FPS, audio=samples[: round(len(shown) / FPS * rate)], sample_rate=rate)
+        picture = self.folder / f"mel_{iteration:06d}.png"
+        write_image(picture, mel_picture(mel))
+        return {"video": video, "mel": picture}
+
+    def _upload(self, trainer: pl.Trainer, written: dict[str, Path], iteration: int) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                import wandb
+
+                media = {
+                    f"samples/{name}": wandb.Video(str(path), format="mp4") if path.suffix == ".mp4" else wandb.Image(str(path))
+                    for name, path in written.items()
+                }
+                logger.experiment.log(media | {"trainer/global_step": iteration})

@@ -1,0 +1,142 @@
+"""Stage 1: StyleGAN2 on the faces of the training clips."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fctfg.data.batch import Batch
+from fctfg.losses.adversarial import g_nonsaturating, path_length_penalty
+from fctfg.models.stylegan2 import Discriminator, Generator
+from fctfg.stages import ema
+from fctfg.stages.adversarial import discriminator_loss, discriminator_terms
+from fctfg.stages.base import Stage
+from fctfg.stages.networks import Networks
+
+
+class GeneratorStage(Stage):
+    """Trains the StyleGAN2 generator and discriminator on single frames (Karras et al. 2020).
+
+    Both regularisers are folded into their losses on their own iterations and scaled by the period, so learning rate and
+    betas stay as they are, without StyleGAN2's lazy-regularisation correction.
+
+    Args:
+        networks: sizes; this stage builds `generator` and `discriminator`.
+        init_from: nothing is taken over.
+        seed: the run's seed.
+        learning_rate: of Adam (0, 0.99), both networks (StyleGAN2: 2e-3).
+        r1_weight: gamma of R1.
+        r1_every: iterations between two R1 terms.
+        path_length_weight: weight of the path-length term; 0 switches it off.
+        path_length_every: iterations between two path-length terms.
+        path_length_shrink: the path-length term uses batch / this many images.
+        path_length_decay: of the running mean of the path length.
+        style_mixing: probability that an image is made from two latents.
+        ema_half_life: of the generator's average, in thousands of images (StyleGAN2: 10).
+        latent_avg_samples: mapped latents that `latent_avg` is the mean of, at export.
+    """
+
+    stage = "generator"
+    roles: ClassVar[tuple[str, ...]] = ()
+    mean_path_length: Tensor
+
+    def __init__(
+        self,
+        networks: Networks,
+        init_from: dict[str, str] | None = None,
+        seed: int = 0,
+        learning_rate: float = 2e-3,
+        r1_weight: float = 10.0,
+        r1_every: int = 16,
+        path_length_weight: float = 2.0,
+        path_length_every: int = 4,
+        path_length_shrink: int = 2,
+        path_length_decay: float = 0.01,
+        style_mixing: float = 0.9,
+        ema_half_life: float = 10.0,
+        latent_avg_samples: int = 100_000,
+    ) -> None:
+        super().__init__(networks, init_from, seed)
+        self.automatic_optimization = False
+        self.learning_rate = learning_rate
+        self.r1_weight, self.r1_every = r1_weight, r1_every
+        self.path_length_weight, self.path_length_every = path_length_weight, path_length_every
+        self.path_length_shrink, self.path_length_decay = path_length_shrink, path_length_decay
+        self.style_mixing, self.ema_half_life = style_mixing, ema_half_life
+        self.latent_avg_samples = latent_avg_samples
+        self.generator = Generator(networks.generator)
+        self.generator_ema = ema.shadow(self.generator)
+        self.discriminator = Discriminator(networks.discriminator)
+        self.register_buffer("mean_path_length", torch.zeros(()))
+        self.announce_new(generator=self.generator, discriminator=self.discriminator)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [
+            torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=(0.0, 0.99), fused=True)
+            for network in (self.generator, self.discriminator)
+        ]
+
+    def styles(self, count: int) -> Tensor:
+        """W+ codes [count, L, D] of random latents, a share of them mixed from two at a random layer."""
+        config = self.generator.config
+        w = self.generator.mapping(torch.randn(2 * count, config.style_dim, device=self.device)).view(2, count, 1, -1)
+        layers = self.generator.n_styles
+        mixed = torch.rand(count, device=self.device) < self.style_mixing
+        crossover = torch.randint(1, layers, (count,), device=self.device)
+        crossover = torch.where(mixed, crossover, layers)
+        second = torch.arange(layers, device=self.device)[None, :] >= crossover[:, None]  # [count, L]
+        return torch.where(second[..., None], w[1], w[0])
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        real = torch.cat([batch.source, batch.driving[:, 0]])
+        optimizer_g, optimizer_d = self.optimizers()  # type: ignore[misc]
+
+        self.toggle_optimizer(optimizer_d)
+        with torch.no_grad():
+            fake = self.generator(self.styles(len(real)), noise="random")
+        terms = discriminator_terms(self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every)
+        self.descend(discriminator_loss(terms), optimizer_d, list(self.discriminator.parameters()))
+        self.untoggle_optimizer(optimizer_d)
+
+        self.toggle_optimizer(optimizer_g)
+        fake = self.generator(self.styles(len(real)), noise="random")
+        loss = g_nonsaturating(self.discriminator(fake))
+        terms["adversarial"] = loss.detach()
+        if self.path_length_weight and self.iteration % self.path_length_every == 0:
+            codes = self.styles(max(1, len(real) // self.path_length_shrink))
+            images = self.generator(codes, noise="random")
+            penalty, mean = path_length_penalty(images, codes, self.mean_path_length, self.path_length_decay)
+            loss = loss + penalty * (self.path_length_weight * self.path_length_every)
+            self.mean_path_length.copy_(self.trainer.strategy.reduce(mean.detach(), reduce_op="mean"))
+            terms |= {"path_length": penalty.detach(), "mean_path_length": self.mean_path_length}
+        self.descend(loss, optimizer_g, list(self.generator.parameters()))
+        self.untoggle_optimizer(optimizer_g)
+
+        images = len(real) * self.trainer.world_size
+        ema.update(self.generator_ema, self.generator, 0.5 ** (images / (self.ema_half_life * 1000)))
+        self.log_terms("train", {name: value.detach() for name, value in terms.items()}, prog_bar=True)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The discriminator on held-out faces: when `val/real_score` falls behind `train/real_score`, it memorises."""
+        draw = torch.Generator(self.device).manual_seed(batch_idx)
+        z = torch.randn(len(batch.source), self.generator.config.style_dim, generator=draw, device=self.device)
+        fake = self.generator_ema(self._repeat(self.generator_ema.mapping(z)))
+        terms = {"real_score": self.discriminator(batch.source).mean(), "fake_score": self.discriminator(fake).mean()}
+        self.log_terms("val", terms, batch_size=len(z), prog_bar=True)
+
+    def _repeat(self, w: Tensor) -> Tensor:
+        return w[:, None].expand(-1, self.generator.n_styles, -1)
+
+    def exports(self) -> dict[str, nn.Module]:
+        self.generator_ema.update_latent_avg(self.latent_avg_samples, seed=self.seed)
+        return {"generator": self.generator_ema, "generator_raw": self.generator, "discriminator": self.discriminator}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        draw = torch.Generator(self.device).manual_seed(0)
+        z = torch.randn(32, self.generator.config.style_dim, generator=draw, device=self.device)
+        w = self.generator_ema.mapping(z)
+        mean = w.mean(0, keepdim=True)
+        truncated = mean + 0.7 * (w - mean)
+        return {"samples_truncated_0.7": self.generator_ema(self._repeat(truncated)).unflatten(0, (4, 8))}

@@ -1,0 +1,94 @@
+"""Stage 0: the identity expert, for where no published recogniser can be had."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fctfg.data.batch import Batch
+from fctfg.data.datamodule import TalkingData
+from fctfg.losses.arcface_margin import arcface_margin
+from fctfg.models.experts.arcface import ArcFace
+from fctfg.stages.base import Stage
+from fctfg.stages.networks import Networks
+
+
+class IdentityExpert(Stage):
+    """Trains IR-SE50 with the ArcFace loss on the training identities.
+
+    Validation is on identities that training has not seen: cosine of two frames of one clip (`val/same`) against that of
+    frames of different identities (`val/different`), and how often the former is the larger (`val/accuracy`, chance 0.5).
+
+    Args:
+        networks: sizes; this stage builds `identity_expert`.
+        init_from: nothing is taken over.
+        seed: the run's seed.
+        learning_rate: of Adam.
+        margin: additive angular margin in radians (ArcFace: 0.5).
+        scale: of the logits (ArcFace: 64; fewer identities want less).
+    """
+
+    stage = "identity_expert"
+    roles: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        networks: Networks,
+        init_from: dict[str, str] | None = None,
+        seed: int = 0,
+        learning_rate: float = 1e-3,
+        margin: float = 0.5,
+        scale: float = 64.0,
+    ) -> None:
+        super().__init__(networks, init_from, seed)
+        self.learning_rate, self.margin, self.scale = learning_rate, margin, scale
+        self.identity_expert = ArcFace(networks.identity_expert)
+        self.announce_new(identity_expert=self.identity_expert)
+
+    def configure_model(self) -> None:
+        if not hasattr(self, "centers"):  # the number of classes is known once the data are
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            assert isinstance(data, TalkingData)
+            draw = torch.Generator().manual_seed(self.seed)
+            self.centers = nn.Parameter(
+                torch.randn(len(data.train.identities), self.networks.identity_expert.dim, generator=draw) * 0.01
+            )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=self.learning_rate, weight_decay=5e-4, fused=True)
+
+    def _embed(self, images: Tensor, points: Tensor) -> Tensor:
+        return self.identity_expert(self.identity_expert.align(images, points))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images = torch.cat([batch.source, batch.driving[:, 0]])
+        points = torch.cat([batch.source_points, batch.points[:, 0]])
+        cosine = self._embed(images, points) @ F.normalize(self.centers).T
+        labels = batch.identity.repeat(2)
+        loss = arcface_margin(cosine, labels, self.margin, self.scale)
+        accuracy = (cosine.argmax(1) == labels).float().mean()
+        self.log_terms("train", {"arcface": loss.detach(), "accuracy": accuracy}, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        a = self._embed(batch.source, batch.source_points)
+        b = self._embed(batch.driving[:, 0], batch.points[:, 0])
+        cosine = a @ b.T
+        same = batch.identity[:, None] == batch.identity[None, :]
+        terms = {"same": cosine.diagonal().mean()}
+        if not same.all():
+            different = cosine[~same]
+            terms["different"] = different.mean()
+            terms["accuracy"] = (cosine.diagonal()[:, None] > different[None, :]).float().mean()
+        self.log_terms("val", terms, batch_size=len(a), prog_bar=True)
+
+    def exports(self) -> dict[str, nn.Module]:
+        return {"identity_expert": self.identity_expert}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        source = self.identity_expert.align(batch.source, batch.source_points)
+        driving = self.identity_expert.align(batch.driving[:, 0], batch.points[:, 0])
+        return {"aligned": torch.stack([source, driving])[:, :8]}

@@ -1,0 +1,219 @@
+"""Stage 2: inversion of the generator, first the pSp encoder, then HyperStyle's hypernetwork."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from timm.optim import Lookahead
+from torch import Tensor, nn
+
+from fctfg.data.batch import Batch
+from fctfg.losses.identity import identity
+from fctfg.losses.reconstruction import squared_error
+from fctfg.losses.weighted import weighted
+from fctfg.metrics.psnr import psnr
+from fctfg.models.experts.arcface import ArcFace
+from fctfg.models.experts.frozen import freeze
+from fctfg.models.experts.lpips import LPIPS
+from fctfg.models.hypernetwork import Hypernetwork
+from fctfg.models.stylegan2 import Generator
+from fctfg.models.visual_encoder import VisualEncoder
+from fctfg.stages.base import Stage
+from fctfg.stages.networks import Networks
+
+WEIGHTS = {"l2": 1.0, "lpips": 0.8, "identity": 0.1}  # pSp and HyperStyle
+
+
+def ranger(parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
+    """Ranger, pSp's and HyperStyle's optimiser: Lookahead around RAdam."""
+    return Lookahead(torch.optim.RAdam(parameters, lr=learning_rate, betas=(0.95, 0.999)), alpha=0.5, k=6)
+
+
+class Inversion(Stage):
+    """What both steps of the inversion share: the frozen generator and judges, the terms, the pictures.
+
+    Args:
+        networks: sizes.
+        init_from: `generator`: a run of stage 1; `identity_expert`: a recogniser; and what the subclass adds.
+        seed: the run's seed.
+        learning_rate: of Ranger (pSp, HyperStyle: 1e-4).
+        weights: of the terms `l2`, `lpips`, `identity`.
+    """
+
+    roles: ClassVar[tuple[str, ...]] = ("generator", "identity_expert")
+    frozen: ClassVar[tuple[str, ...]] = ("generator", "identity_expert", "lpips")
+
+    def __init__(
+        self,
+        networks: Networks,
+        init_from: dict[str, str] | None = None,
+        seed: int = 0,
+        learning_rate: float = 1e-4,
+        weights: dict[str, float] = WEIGHTS,  # noqa: B006  # never written to
+    ) -> None:
+        super().__init__(networks, init_from, seed)
+        self.learning_rate = learning_rate
+        self.weights = weights
+        generator = self.take("generator", "generator", networks.generator)
+        assert isinstance(generator, Generator)
+        self.generator = freeze(generator)
+        recogniser = self.take("identity_expert", "identity_expert", networks.identity_expert)
+        assert isinstance(recogniser, ArcFace)
+        self.identity_expert = freeze(recogniser)
+        self.lpips = freeze(LPIPS(networks.lpips))
+
+    def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Every frame of the batch, [N, 3, H, W], and its points."""
+        images = torch.cat([batch.source[:, None], batch.driving], dim=1).flatten(0, 1)
+        points = torch.cat([batch.source_points[:, None], batch.points], dim=1).flatten(0, 1)
+        return images, points
+
+    def terms(self, images: Tensor, points: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
+        """The loss terms of an inversion, each a scalar."""
+        expert = self.identity_expert
+        with torch.no_grad():
+            target = expert(expert.align(images, points))
+        return {
+            "l2": squared_error(reconstruction, images),
+            "lpips": self.lpips(reconstruction, images),
+            "identity": identity(expert(expert.align(reconstruction, points)), target),
+        }
+
+    @abstractmethod
+    def invert(self, images: Tensor) -> Tensor:
+        """Reconstruction of images [N, 3, H, W]."""
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        images, points = self._images(batch)
+        reconstruction = self.invert(images)
+        terms = self.terms(images, points, reconstruction) | {"psnr": psnr(reconstruction, images).mean()}
+        self.log_terms("val", terms, batch_size=len(images), prog_bar=True)
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        images = batch.source[:8]
+        return {"inversion": torch.stack([images, self.invert(images)])}
+
+    def notes(self) -> list[str]:
+        return [self.lpips.description]
+
+
+class EncoderStage(Inversion):
+    """Trains the pSp encoder to invert the frozen generator (Richardson et al. 2021).
+
+    Its body starts from the identity expert's when their sizes agree, as pSp's starts from ArcFace's.
+    """
+
+    stage = "encoder"
+
+    def __init__(
+        self,
+        networks: Networks,
+        init_from: dict[str, str] | None = None,
+        seed: int = 0,
+        learning_rate: float = 1e-4,
+        weights: dict[str, float] = WEIGHTS,  # noqa: B006
+    ) -> None:
+        super().__init__(networks, init_from, seed, learning_rate, weights)
+        self.visual_encoder = VisualEncoder(networks.visual_encoder)
+        self.visual_encoder.set_latent_avg(self.generator.latent_avg)
+        self.announce_new(visual_encoder=self.visual_encoder)
+        if networks.visual_encoder.body == networks.identity_expert.body:
+            self.visual_encoder.input_layer.load_state_dict(self.identity_expert.input_layer.state_dict())
+            self.visual_encoder.body.load_state_dict(self.identity_expert.body.state_dict())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return ranger(self.visual_encoder.parameters(), self.learning_rate)
+
+    def invert(self, images: Tensor) -> Tensor:
+        return self.generator(self.visual_encoder(images))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, points = self._images(batch)
+        terms = self.terms(images, points, self.invert(images))
+        self.log_terms("train", {name: term.detach() for name, term in terms.items()}, prog_bar=True)
+        return weighted(terms, self.weights)
+
+    def exports(self) -> dict[str, nn.Module]:
+        return {"visual_encoder": self.visual_encoder, "generator": self.generator}
+
+
+class HypernetworkStage(Inversion):
+    """Trains the hypernetwork to refine the generator's weights for each image (Alaluf et al. 2022).
+
+    Encoder and generator are frozen. The offsets add up over the refinement iterations; each has its own gradient, and one
+    optimiser step follows the last.
+
+    Args:
+        networks: sizes; this stage builds `hypernetwork`.
+        init_from: as above, and `inversion`: the encoder's run.
+        seed: the run's seed.
+        learning_rate: of Ranger.
+        weights: of the terms `l2`, `lpips`, `identity`.
+        refinements: iterations per image (HyperStyle: 5).
+    """
+
+    stage = "hypernetwork"
+    roles: ClassVar[tuple[str, ...]] = ("generator", "identity_expert", "inversion")
+    frozen: ClassVar[tuple[str, ...]] = ("generator", "identity_expert", "lpips", "visual_encoder")
+
+    def __init__(
+        self,
+        networks: Networks,
+        init_from: dict[str, str] | None = None,
+        seed: int = 0,
+        learning_rate: float = 1e-4,
+        weights: dict[str, float] = WEIGHTS,  # noqa: B006
+        refinements: int = 5,
+    ) -> None:
+        super().__init__(networks, init_from, seed, learning_rate, weights)
+        self.automatic_optimization = False
+        self.refinements = refinements
+        encoder = self.take("inversion", "visual_encoder", networks.visual_encoder)
+        assert isinstance(encoder, VisualEncoder)
+        self.visual_encoder = freeze(encoder)
+        self.hypernetwork = Hypernetwork(networks.hypernetwork)
+        self.announce_new(hypernetwork=self.hypernetwork)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return ranger(self.hypernetwork.parameters(), self.learning_rate)
+
+    def refine(self, images: Tensor, codes: Tensor, reconstruction: Tensor, deltas: list[Tensor | None]) -> Any:
+        """One refinement: new offsets are added to the ones so far; returns the reconstruction and the offsets."""
+        new = self.hypernetwork(images, reconstruction)
+        deltas = [a if b is None else b if a is None else a + b for a, b in zip(deltas, new, strict=True)]
+        return self.generator(codes, deltas=deltas), deltas
+
+    def invert(self, images: Tensor) -> Tensor:
+        codes = self.visual_encoder(images)
+        reconstruction = self.generator(codes)
+        deltas: list[Tensor | None] = [None] * self.hypernetwork.n_deltas
+        for _ in range(self.refinements):
+            reconstruction, deltas = self.refine(images, codes, reconstruction, deltas)
+        return reconstruction
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        images, points = self._images(batch)
+        optimizer = self.optimizers()
+        optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
+        with torch.no_grad():
+            codes = self.visual_encoder(images)
+            reconstruction = self.generator(codes)
+        deltas: list[Tensor | None] = [None] * self.hypernetwork.n_deltas
+        terms: dict[str, Tensor] = {}
+        for _ in range(self.refinements):
+            reconstruction, deltas = self.refine(images, codes, reconstruction, deltas)
+            terms = self.terms(images, points, reconstruction)
+            self.manual_backward(weighted(terms, self.weights))
+            reconstruction = reconstruction.detach()
+            deltas = [None if delta is None else delta.detach() for delta in deltas]
+        optimizer.step()  # type: ignore[union-attr]
+        self.log_terms("train", {name: term.detach() for name, term in terms.items()}, prog_bar=True)
+
+    def exports(self) -> dict[str, nn.Module]:
+        return {
+            "hypernetwork": self.hypernetwork,
+            "visual_encoder": self.visual_encoder,
+            "generator": self.generator,
+        }

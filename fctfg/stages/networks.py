@@ -1,0 +1,56 @@
+"""The sizes of all networks, in one place: what a configuration file calls `networks`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fctfg.models.audio_encoder import AudioEncoderConfig
+from fctfg.models.experts.arcface import ArcFaceConfig
+from fctfg.models.experts.syncnet import SyncNetConfig
+from fctfg.models.experts.vgg import VGGConfig
+from fctfg.models.fctfg import FCTFGConfig
+from fctfg.models.hypernetwork import HypernetworkConfig
+from fctfg.models.stylegan2 import DiscriminatorConfig, GeneratorConfig
+from fctfg.models.visual_encoder import VisualEncoderConfig
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Sizes of the networks of all stages; the defaults are the paper's, at 256 px.
+
+    Attributes:
+        generator: StyleGAN2 generator (stages 1-3).
+        discriminator: StyleGAN2 discriminator (stages 1 and 3).
+        visual_encoder: pSp encoder (stages 2 and 3).
+        hypernetwork: HyperStyle's hypernetwork (stage 2; stage 3 when `fctfg.hypernetwork` says so).
+        audio_encoder: mel encoder (stage 3).
+        fctfg: what is manipulated and how; None takes the paper's layers for the resolution.
+        sync_expert: lip-sync expert (stage 0).
+        identity_expert: face recogniser (stage 0).
+        perceptual: VGG19 of the perceptual loss; its `weights` are a file or `random` (smoke runs only).
+        lpips: file of AlexNet's weights for stage 2's LPIPS, or `random` (smoke runs only).
+    """
+
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    visual_encoder: VisualEncoderConfig = field(default_factory=VisualEncoderConfig)
+    hypernetwork: HypernetworkConfig = field(default_factory=HypernetworkConfig)
+    audio_encoder: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
+    fctfg: FCTFGConfig | None = None
+    sync_expert: SyncNetConfig = field(default_factory=SyncNetConfig)
+    identity_expert: ArcFaceConfig = field(default_factory=ArcFaceConfig)
+    perceptual: VGGConfig = field(default_factory=VGGConfig)
+    lpips: str = "checkpoints/alexnet-owt-7be5be79.pth"
+
+    def __post_init__(self) -> None:
+        resolutions = {
+            name: getattr(self, name).resolution
+            for name in ("generator", "discriminator", "visual_encoder", "hypernetwork")
+        }
+        if len(set(resolutions.values())) != 1:
+            raise ValueError(f"networks.*.resolution must agree, got {resolutions}")
+        if self.visual_encoder.style_dim != self.generator.style_dim:
+            raise ValueError(
+                f"networks.visual_encoder.style_dim is {self.visual_encoder.style_dim}, "
+                f"but networks.generator.style_dim is {self.generator.style_dim}"
+            )

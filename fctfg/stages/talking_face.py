@@ -1,0 +1,197 @@
+"""Stage 3: the whole network, end to end."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fctfg.data.batch import Batch
+from fctfg.losses.adversarial import g_nonsaturating
+from fctfg.losses.identity import identity
+from fctfg.losses.orthogonality import orthogonality
+from fctfg.losses.perceptual import perceptual
+from fctfg.losses.reconstruction import reconstruction
+from fctfg.losses.sync import sync
+from fctfg.losses.weighted import weighted
+from fctfg.metrics.psnr import psnr
+from fctfg.metrics.ssim import ssim
+from fctfg.models.audio_encoder import AudioEncoder
+from fctfg.models.experts.arcface import ArcFace
+from fctfg.models.experts.frozen import freeze
+from fctfg.models.experts.syncnet import SyncNet
+from fctfg.models.experts.vgg import VGG19
+from fctfg.models.fctfg import FCTFG, FCTFGConfig, Output
+from fctfg.models.hypernetwork import Hypernetwork
+from fctfg.models.stylegan2 import Discriminator, Generator
+from fctfg.models.visual_encoder import VisualEncoder
+from fctfg.stages import ema
+from fctfg.stages.adversarial import discriminator_loss, discriminator_terms
+from fctfg.stages.base import Stage
+from fctfg.stages.networks import Networks
+
+WEIGHTS = {  # paper, section 2
+    "orthogonality": 1.0,
+    "sync": 0.1,
+    "identity": 0.5,
+    "reconstruction": 1.0,
+    "perceptual": 1.0,
+    "adversarial": 0.1,
+}
+
+
+class TalkingFaceStage(Stage):
+    """Trains FC-TFG on source frame, driving frames and sound of one clip (paper, Eq. 1-9).
+
+    Generator, visual encoder and audio encoder are fine-tuned, the latent networks are new, the experts are frozen. Adam
+    with the paper's learning rate; the discriminator's betas, the average of the weights and the lazy R1 are not in the paper.
+
+    Args:
+        networks: sizes; this stage builds the audio encoder and the latent networks.
+        init_from: `generator`: a run of stage 1 (generator, discriminator); `inversion`: a run of stage 2 (visual encoder,
+            and hypernetwork when `networks.fctfg.hypernetwork` uses it); `sync_expert`, `identity_expert`: runs of stage 0.
+        seed: the run's seed.
+        learning_rate: of Adam, all networks (paper: 1e-4).
+        discriminator_learning_rate: None takes `learning_rate`.
+        weights: of the six terms.
+        r1_weight: gamma of R1 on the discriminator (not in the paper).
+        r1_every: iterations between two R1 terms.
+        ema_decay: of the average of the whole network (not in the paper).
+        clip_gradient: largest gradient norm of the generator's side; None does not clip (not in the paper).
+    """
+
+    stage = "talking_face"
+    roles: ClassVar[tuple[str, ...]] = ("generator", "inversion", "sync_expert", "identity_expert")
+    frozen: ClassVar[tuple[str, ...]] = ("sync_expert", "identity_expert", "vgg")
+
+    def __init__(
+        self,
+        networks: Networks,
+        init_from: dict[str, str] | None = None,
+        seed: int = 0,
+        learning_rate: float = 1e-4,
+        discriminator_learning_rate: float | None = None,
+        weights: dict[str, float] = WEIGHTS,  # noqa: B006  # never written to
+        r1_weight: float = 10.0,
+        r1_every: int = 16,
+        ema_decay: float = 0.999,
+        clip_gradient: float | None = None,
+    ) -> None:
+        super().__init__(networks, init_from, seed)
+        self.automatic_optimization = False
+        self.learning_rate = learning_rate
+        self.discriminator_learning_rate = discriminator_learning_rate or learning_rate
+        self.weights, self.r1_weight, self.r1_every = weights, r1_weight, r1_every
+        self.ema_decay, self.clip_gradient = ema_decay, clip_gradient
+
+        generator = self.take("generator", "generator", networks.generator)
+        discriminator = self.take("generator", "discriminator", networks.discriminator)
+        visual_encoder = self.take("inversion", "visual_encoder", networks.visual_encoder)
+        assert isinstance(generator, Generator)
+        assert isinstance(discriminator, Discriminator)
+        assert isinstance(visual_encoder, VisualEncoder)
+        config = networks.fctfg or FCTFGConfig.for_styles(generator.n_styles)
+        hypernetwork = None
+        if config.hypernetwork != "off":
+            hypernetwork = self.take("inversion", "hypernetwork", networks.hypernetwork)
+            assert isinstance(hypernetwork, Hypernetwork)
+        audio_encoder = AudioEncoder(networks.audio_encoder)
+        self.network = FCTFG(config, generator, visual_encoder, audio_encoder, hypernetwork)
+        self.discriminator = discriminator
+        self.announce_new(
+            audio_encoder=audio_encoder,
+            canonical_encoder=self.network.canonical_encoder,
+            motion_encoder=self.network.motion_encoder,
+            temporal_fusion=self.network.temporal_fusion,
+        )
+        self.network_ema = ema.shadow(self.network)
+
+        sync_expert = self.take("sync_expert", "sync_expert", networks.sync_expert)
+        identity_expert = self.take("identity_expert", "identity_expert", networks.identity_expert)
+        assert isinstance(sync_expert, SyncNet)
+        assert isinstance(identity_expert, ArcFace)
+        self.sync_expert = freeze(sync_expert)
+        self.identity_expert = freeze(identity_expert)
+        self.vgg = freeze(VGG19(networks.perceptual))
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        return [
+            torch.optim.Adam(trained, lr=self.learning_rate, betas=(0.9, 0.999), fused=True),
+            torch.optim.Adam(
+                self.discriminator.parameters(), lr=self.discriminator_learning_rate, betas=(0.0, 0.99), fused=True
+            ),
+        ]
+
+    def terms(self, batch: Batch, output: Output) -> dict[str, Tensor]:
+        """The six terms of the generator's side (Eq. 3-8), each a scalar."""
+        fake, real = output.frames.flatten(0, 1), batch.driving.flatten(0, 1)
+        points = batch.points.flatten(0, 1)
+        experts = self.sync_expert, self.identity_expert
+        sound, mouth = experts[0](batch.mel[:, 0], experts[0].mouths(output.frames, batch.points))
+        with torch.no_grad():
+            person = experts[1](experts[1].align(real, points))
+            real_features = self.vgg(real)
+        return {
+            "orthogonality": orthogonality(output.z_canonical, output.z_motion),
+            "sync": sync(mouth, sound),
+            "identity": identity(experts[1](experts[1].align(fake, points)), person),
+            "reconstruction": reconstruction(fake, real),
+            "perceptual": perceptual(self.vgg(fake), real_features),
+            "adversarial": g_nonsaturating(self.discriminator(fake)),
+        }
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        optimizer_g, optimizer_d = self.optimizers()  # type: ignore[misc]
+
+        self.toggle_optimizer(optimizer_g)
+        output = self.network(batch.source, batch.driving, batch.mel)
+        terms = self.terms(batch, output)
+        loss = weighted(terms, self.weights)
+        self.descend(loss, optimizer_g, list(self.network.parameters()), self.clip_gradient)
+        self.untoggle_optimizer(optimizer_g)
+
+        self.toggle_optimizer(optimizer_d)
+        real, fake = batch.driving.flatten(0, 1), output.frames.detach().flatten(0, 1)
+        judged = discriminator_terms(self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every)
+        self.descend(discriminator_loss(judged), optimizer_d, list(self.discriminator.parameters()))
+        self.untoggle_optimizer(optimizer_d)
+
+        ema.update(self.network_ema, self.network, self.ema_decay)
+        shown = {name: term.detach() for name, term in (terms | judged).items()}
+        self.log_terms("train", shown | {"total": loss.detach()}, prog_bar=True)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        output = self.network_ema(batch.source, batch.driving, batch.mel)
+        fake, real = output.frames.flatten(0, 1), batch.driving.flatten(0, 1)
+        copied = batch.source[:, None].expand_as(batch.driving).flatten(0, 1)
+        measures = {
+            "psnr": psnr(fake, real).mean(),
+            "psnr_copy_source": psnr(copied, real).mean(),
+            "ssim": ssim(fake, real).mean(),
+            "ssim_copy_source": ssim(copied, real).mean(),
+        }
+        self.log_terms("val", self.terms(batch, output) | measures, batch_size=len(fake), prog_bar=True)
+
+    def exports(self) -> dict[str, nn.Module]:
+        return {"fctfg": self.network_ema, "discriminator": self.discriminator}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        batch = Batch(*(field[:8] for field in batch))
+        output = self.network_ema(batch.source, batch.driving, batch.mel)
+        canonical = self.network_ema.canonical_image(batch.source)
+        rows = torch.stack([batch.source, batch.driving[:, 0], output.frames[:, 0]])
+        return {"source_driving_result": rows, "source_canonical": torch.stack([batch.source, canonical])}
+
+    def video(self, source: Tensor, driving: Tensor, mel: Tensor) -> Tensor:
+        """Source, driver, result and canonical image side by side; the last incomplete window of 5 frames is left out."""
+        windows = len(driving) // 5
+        driving, mel = (field[: windows * 5].unflatten(0, (windows, 5)) for field in (driving, mel))
+        result = [self.network_ema(source[None], d[None], m[None]).frames[0] for d, m in zip(driving, mel, strict=True)]
+        frames = driving.flatten(0, 1)
+        canonical = self.network_ema.canonical_image(source[None])
+        return torch.cat([source.expand_as(frames), frames, torch.cat(result), canonical.expand_as(frames)], dim=-1)
+
+    def notes(self) -> list[str]:
+        return [self.vgg.description]

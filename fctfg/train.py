@@ -1,0 +1,171 @@
+"""`fctfg train`: one stage of training from configuration files.
+
+The only place that knows the configuration's YAML, and the only one of the command line that imports Lightning.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import yaml
+from jsonargparse import ArgumentError
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from fctfg.atomic import atomic_path
+from fctfg.data.datamodule import TalkingData
+from fctfg.errors import FctfgError, UsageError
+from fctfg.stages import (
+    EncoderStage,
+    GeneratorStage,
+    HypernetworkStage,
+    IdentityExpert,
+    SyncExpert,
+    TalkingFaceStage,
+)
+from fctfg.stages.base import Stage
+from fctfg.stages.callbacks.export import Export
+from fctfg.stages.callbacks.last_checkpoint import LastCheckpoint
+from fctfg.stages.callbacks.progress import TrainingProgress
+from fctfg.stages.callbacks.samples import Samples
+from fctfg.stages.csv_log import CsvLog
+from fctfg.stages.networks import Networks
+
+STAGES = (SyncExpert, IdentityExpert, GeneratorStage, EncoderStage, HypernetworkStage, TalkingFaceStage)
+
+
+class TrainCommand(LightningCLI):
+    """LightningCLI with one folder per run and the networks' sizes as a group of their own."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--run", type=str, required=True, help="name of the run: its folder below --runs")
+        parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
+        parser.add_argument("--wandb_project", type=str, default="fctfg", help="W&B project")
+        parser.add_class_arguments(Networks, "networks")
+        parser.link_arguments("networks", "model.init_args.networks")
+        parser.link_arguments("seed_everything", "model.init_args.seed")
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        parser.exit_on_error = False
+        try:
+            self.config = parser.parse_args(args)
+        except (ArgumentError, TypeError, ValueError) as error:
+            raise UsageError(_explain(str(error), parser)) from error
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.config["runs"]) / self.config["run"]
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        callbacks: list[pl.Callback] = [
+            LastCheckpoint(self.folder / "checkpoints"),
+            Samples(self.folder / "samples"),
+            Export(self.folder, config),
+            TrainingProgress(),
+        ]
+        # pictures and export come before the checkpoint, so that a continued run has them
+        callbacks = [*callbacks[1:], callbacks[0]]
+        loggers = [CsvLog(self.folder / "metrics.csv"), self._wandb(config)]
+        self._write_config(config)
+        return super().instantiate_trainer(
+            default_root_dir=str(self.folder),
+            logger=loggers,
+            callbacks=callbacks,
+            enable_checkpointing=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            **kwargs,
+        )
+
+    def _wandb(self, config: dict[str, Any]) -> Logger:
+        import wandb
+
+        logged_in = wandb.login(prompt=False)
+        identifier = re.sub(r"[^A-Za-z0-9_-]+", "-", self.config["run"])
+        logger = WandbLogger(
+            project=self.config["wandb_project"],
+            name=self.config["run"],
+            id=identifier,
+            resume="allow",
+            save_dir=str(self.folder),
+            offline=not logged_in,
+        )
+        logger.log_hyperparams(config | {"dataset_hash": self.datamodule.hash})
+        return logger
+
+    def _write_config(self, config: dict[str, Any]) -> None:
+        with atomic_path(self.folder / "config.yaml") as partial:
+            partial.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def _explain(message: str, parser: LightningArgumentParser) -> str:
+    """The parser's message in one line, with the nearest known key when a key is unknown."""
+    line = " ".join(message.split())
+    unknown = re.search(r"""[Kk]ey ["'`]?([\w.]+)["'`]? is not expected|[Uu]nrecognized arguments?: (?:--)?([\w.]+)""", line)
+    if unknown is None:
+        return line
+    key = (unknown.group(1) or unknown.group(2)).removeprefix("--")
+    near = difflib.get_close_matches(key, _known_keys(parser), n=1, cutoff=0.5)
+    return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "") + f" ({line})"
+
+
+def _known_keys(parser: LightningArgumentParser) -> list[str]:
+    keys = [action.dest for action in parser._actions]
+    for stage in STAGES:
+        keys += [f"model.init_args.{name}" for name in stage.__init__.__annotations__ if name != "return"]
+    return keys + [key.rsplit(".", 1)[-1] for key in keys]
+
+
+def train(arguments: list[str]) -> None:
+    """Run one stage; continue it when the run exists.
+
+    Args:
+        arguments: what follows `fctfg train` on the command line.
+
+    Raises:
+        UsageError: an unknown or ill-typed setting.
+        FctfgError: data, weights or a checkpoint that cannot be used.
+    """
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
+    warnings.filterwarnings("ignore", ".*not inside the `Logger`.*")
+    argv, sys.argv = sys.argv, sys.argv[:1]  # Lightning warns when both are given
+    try:
+        command = TrainCommand(
+            Stage,
+            TalkingData,
+            subclass_mode_model=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            args=arguments,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"prog": "fctfg train", "description": "Train one stage; run it again to continue."},
+        )
+    finally:
+        sys.argv = argv
+    last = command.folder / "checkpoints" / "last.ckpt"
+    _fit(command, last if last.is_file() else None)
+
+
+def _fit(command: TrainCommand, checkpoint: Path | None) -> None:
+    try:
+        command.trainer.fit(command.model, command.datamodule, ckpt_path=checkpoint, weights_only=True)
+    except (RuntimeError, EOFError, KeyError) as error:
+        if checkpoint is not None and "checkpoint" in str(error).lower() + type(error).__name__.lower():
+            raise FctfgError(f"{checkpoint} cannot be continued from ({error}); move it away to start afresh") from error
+        raise
