@@ -53,8 +53,7 @@ def measure_jaw_opening(frames: Iterable[np.ndarray], detector: DlibDetector) ->
         if not faces:
             openings.append(np.nan)
             continue
-        box = max((face.box for face in faces), key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
-        openings.append(float(jaw_opening(detector.landmarks68(frame, box))))
+        openings.append(float(jaw_opening(detector.landmarks68(frame, faces[0].box))))  # the largest comes first
     return np.asarray(openings, dtype=np.float64)
 
 

@@ -7,8 +7,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 def ssim(images: Tensor, reference: Tensor, data_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
     """Structural similarity of each image (Wang et al. 2004: Gaussian window, sigma 1.5, 11 px).
 
-    The mean over all pixels and channels, borders reflected; computed in float64, since the variance of flat regions is a
-    difference of nearly equal numbers.
+    The mean over all pixels and channels, borders reflected; computed in float64, since the variance of flat regions is
+    a difference of nearly equal numbers.
 
     Args:
         images: [N, C, H, W], float, in `data_range`; values outside are clamped to it.

@@ -156,8 +156,8 @@ def require(artifact: Artifact, stage: str) -> None:
     """Raises FctfgError, naming both stages, unless the artifact was written by `stage`."""
     if artifact.stage != stage:
         raise FctfgError(
-            f"{artifact.path} holds weights of stage {artifact.stage!r} ({', '.join(artifact.configs)}), but weights of "
-            f"stage {stage!r} are needed; pass the run folder or the export of a {stage!r} run"
+            f"{artifact.path} holds weights of stage {artifact.stage!r} ({', '.join(artifact.configs)}), but weights "
+            f"of stage {stage!r} are needed; pass the run folder or the export of a {stage!r} run"
         )
 
 
