@@ -1,0 +1,83 @@
+"""The adversarial losses (Eq. 8) and StyleGAN2's two regularizers."""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def d_logistic(real: Tensor, fake: Tensor) -> Tensor:
+    """The discriminator's logistic loss.
+
+    L_D = E[softplus(-D(real))] + E[softplus(D(fake))]        (Eq. 8)
+
+    Args:
+        real: logits [B, 1] of real images.
+        fake: logits [B', 1] of generated images.
+
+    Returns:
+        a scalar; 2 ln 2 = 1.386 by chance.
+    """
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def g_nonsaturating(fake: Tensor) -> Tensor:
+    """The generator's non-saturating loss.
+
+    L_G = E[softplus(-D(fake))]        (Eq. 8)
+
+    Args:
+        fake: logits [B, 1] of generated images.
+
+    Returns:
+        a scalar.
+    """
+    return F.softplus(-fake).mean()
+
+
+def r1_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The squared gradient of the discriminator at real images, in float32 with autocast off.
+
+    R1 = E[ || grad_x D(x) ||_2^2 ]        (Mescheder et al. 2018; weight it by gamma / 2 times its period)
+
+    Args:
+        discriminator: images -> logits [B, 1].
+        images: [B, 3, H, W] real images.
+
+    Returns:
+        a scalar that can be differentiated by the discriminator's parameters.
+    """
+    with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
+        images = images.detach().float().requires_grad_()
+        logits = discriminator(images)
+        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+        return gradient.square().sum((1, 2, 3)).mean()
+
+
+def path_length_penalty(
+    images: Tensor, w: Tensor, mean_path_length: Tensor, decay: float, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """How unevenly a step in w changes the image; pure, the running mean is returned.
+
+    length = || J_w^T y || with y = noise / sqrt(H W), averaged over layers under the root;
+    a = mean + decay (E[length] - mean);  L = E[(length - a)^2]        (StyleGAN2, Eq. 4)
+
+    Args:
+        images: [B, 3, H, W], made from ``w`` without autocast.
+        w: [B, D] or [B, L, D], part of the graph of the images.
+        mean_path_length: scalar, the running mean a of the step before.
+        decay: 0.01 in StyleGAN2.
+        noise: standard normal, the images' shape.
+
+    Returns:
+        (penalty, new running mean without gradient), two scalars.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        projection = (images.float() * (noise / math.sqrt(images.shape[2] * images.shape[3]))).sum()
+        (gradient,) = torch.autograd.grad(projection, w, create_graph=True)
+        lengths = gradient.square().sum(-1)
+        lengths = (lengths.mean(1) if w.ndim == 3 else lengths).sqrt()
+        mean = mean_path_length + decay * (lengths.mean() - mean_path_length)
+        return (lengths - mean).square().mean(), mean.detach()

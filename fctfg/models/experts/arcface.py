@@ -1,0 +1,80 @@
+"""The identity expert: IR-SE50 trained with the ArcFace loss."""
+
+from dataclasses import dataclass, field
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fctfg.models.experts.frozen import Freezable
+from fctfg.models.irse import IRSEConfig, body, input_layer
+from fctfg.ops.similarity import ARCFACE_TEMPLATE, invert_similarity, pixel_points, similarity_from_points, warp
+
+SIZE = 112  # px, of the aligned faces
+
+
+@dataclass(frozen=True)
+class ArcFaceConfig:
+    """The expert's sizes; the defaults are IR-SE50.
+
+    Raises:
+        ValueError: for a size that is not positive.
+    """
+
+    body: IRSEConfig = field(default_factory=IRSEConfig)
+    dim: int = 512  # of the embedding
+    dropout: float = 0.6  # in training
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or not 0 <= self.dropout < 1:
+            raise ValueError(f"dim must be positive and dropout in [0, 1): {self}")
+
+
+class ArcFace(Freezable):
+    """Aligned faces to unit vectors; keys are those of ``model_ir_se50.pth``."""
+
+    template: Tensor
+
+    def __init__(self, config: ArcFaceConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.body.channels[-1]
+        self.input_layer = input_layer(config.body)
+        self.output_layer = nn.Sequential(
+            nn.BatchNorm2d(width),
+            nn.Dropout(config.dropout),
+            nn.Flatten(),
+            nn.Linear(width * (SIZE // 16) ** 2, config.dim),
+            nn.BatchNorm1d(config.dim),
+        )
+        self.body = body(config.body)
+        self.register_buffer("template", ARCFACE_TEMPLATE.clone(), persistent=False)
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Embed faces.
+
+        Args:
+            faces: [B, 3, 112, 112] RGB in [-1, 1], aligned.
+
+        Returns:
+            float32 [B, dim] of unit length.
+
+        Raises:
+            ValueError: if the faces have another size.
+        """
+        if faces.ndim != 4 or faces.shape[1:] != (3, SIZE, SIZE):
+            raise ValueError(f"faces must be [B, 3, {SIZE}, {SIZE}], not {list(faces.shape)}")
+        return F.normalize(self.output_layer(self.body(self.input_layer(faces))).float(), dim=1)
+
+    def align(self, frames: Tensor, points: Tensor) -> Tensor:
+        """Align faces to the ArcFace template; differentiable in the frames.
+
+        Args:
+            frames: [N, 3, H, W].
+            points: [N, 5, 2] (x, y) fractions of the frame, ArcFace order.
+
+        Returns:
+            [N, 3, 112, 112].
+        """
+        pixels = pixel_points(points.float(), *frames.shape[-2:])
+        matrix = similarity_from_points(pixels, self.template)  # frame -> face
+        return warp(frames, invert_similarity(matrix), (SIZE, SIZE))

@@ -1,0 +1,122 @@
+"""VGG19 features for the perceptual loss."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fctfg.errors import FctfgError
+from fctfg.models.experts.frozen import Freezable, freeze
+from fctfg.randomness import generator
+
+# torchvision's vgg19().features up to relu5_1: channels of the convolutions, with 0 for a pooling
+PLAN = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512)
+TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
+UNUSED = tuple(f"features.{index}." for index in (30, 32, 34)) + ("classifier.",)  # behind relu5_1
+WHERE = (
+    "torchvision's vgg19-dcbb9e9d.pth from https://download.pytorch.org/models/vgg19-dcbb9e9d.pth "
+    "(BSD-3-Clause; trained on ImageNet, whose terms allow non-commercial research only)"
+)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for images in [0, 1]
+
+
+@dataclass(frozen=True)
+class VGGConfig:
+    """Which features.
+
+    Raises:
+        ValueError: if a width other than 1 is asked of published weights.
+    """
+
+    width: float = 1.0  # multiplies all channels; only for random weights
+    weights: str = "random"  # path of torchvision's state dict, or "random": seeded, for runs without real images
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or (self.weights != "random" and self.width != 1.0):
+            raise ValueError(f"the width must be positive, and 1 for published weights: {self}")
+
+
+class VGG(Freezable):
+    """Frozen VGG19 up to relu5_1; keys are torchvision's ``features.{i}.weight|bias``.
+
+    Attributes:
+        description: one line on the weights, for logs and cards.
+
+    Raises:
+        FctfgError: if the weight file is missing or is not torchvision's VGG19.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: VGGConfig) -> None:
+        super().__init__()
+        self.config = config
+        layers: list[nn.Module] = []
+        before = 3
+        for channels in PLAN:
+            if channels == 0:
+                layers.append(nn.MaxPool2d(2, 2))
+                continue
+            after = max(1, round(channels * config.width))
+            layers += [nn.Conv2d(before, after, 3, 1, 1), nn.ReLU()]
+            before = after
+        self.features = nn.Sequential(*layers)
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        if config.weights == "random":
+            self._fill_randomly()
+            self.description = f"seeded random VGG19 features (width {config.width:g}), not trained on images"
+        else:
+            self.load_state_dict(_published(Path(config.weights), self.state_dict()))
+            self.description = f"VGG19 trained on ImageNet, {Path(config.weights).name}"
+        freeze(self)
+
+    @torch.no_grad()
+    def _fill_randomly(self) -> None:
+        """He's initialization, from a generator of its own so that every run compares by the same features."""
+        source = generator("vgg19", str(self.config.width))
+        for layer in self.features:
+            if isinstance(layer, nn.Conv2d):
+                fan_in = layer.weight[0].numel()
+                layer.weight.copy_(torch.randn(layer.weight.shape, generator=source) * (2 / fan_in) ** 0.5)
+                assert layer.bias is not None
+                layer.bias.zero_()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Feature maps.
+
+        Args:
+            images: [B, 3, H, W] RGB in [-1, 1], at least 16 px.
+
+        Returns:
+            relu1_1, relu2_1, relu3_1, relu4_1, relu5_1: [B, C, H/2^i, W/2^i].
+        """
+        x = ((images + 1) / 2 - self.mean) / self.std
+        found = []
+        for index, layer in enumerate(self.features):
+            x = F.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
+            if index in TAPS:
+                found.append(x)
+        return found
+
+
+def _published(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The wanted tensors of torchvision's file, complete and with nothing unknown left over."""
+    if not path.is_file():
+        raise FctfgError(
+            f"{path}: no such file; the perceptual loss needs {WHERE}. Put it there, or set the perceptual expert's "
+            f'`weights` to its path, or to "random" for a run without real images'
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise FctfgError(f"{path}: not a readable weight file ({error}); get {WHERE}") from error
+    known = {key: value for key, value in dict(state).items() if not key.startswith(UNUSED)}
+    wrong = sorted(set(known) ^ set(wanted)) + [k for k in wanted if k in known and known[k].shape != wanted[k].shape]
+    if wrong:
+        raise FctfgError(f"{path}: not VGG19, {wrong[0]} is missing, unknown or of another shape; get {WHERE}")
+    return known

@@ -1,0 +1,98 @@
+"""The layers of StyleGAN2: equalized learning rate, fused activation, fixed filters."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fctfg.ops.upfirdn2d import fir_kernel, upfirdn2d
+
+SQRT2 = math.sqrt(2.0)
+SLOPE = 0.2  # of every leaky ReLU
+
+
+class PixelNorm(nn.Module):
+    """x / rms(x) over the channels; [B, C] -> [B, C]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+class EqualLinear(nn.Module):
+    """A linear layer with equalized learning rate: the weight is stored with unit variance and scaled when used.
+
+    Args:
+        in_features, out_features: sizes.
+        bias_init: the bias at the start.
+        lr_multiplier: weight and bias are stored divided by it, so that they learn this much more slowly.
+        activate: apply the leaky ReLU with gain sqrt 2.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias_init: float = 0.0,
+        lr_multiplier: float = 1.0,
+        activate: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
+        self.lr_multiplier = lr_multiplier
+        self.scale = lr_multiplier / math.sqrt(in_features)
+        self.activate = activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_features] -> [B, out_features]."""
+        gain = SQRT2 if self.activate else 1.0  # leaky ReLU is homogeneous: its gain goes into the product
+        y = torch.addmm(self.bias, x, self.weight.t(), beta=self.lr_multiplier * gain, alpha=self.scale * gain)
+        return F.leaky_relu(y, SLOPE) if self.activate else y
+
+
+class EqualConv2d(nn.Module):
+    """The weight of a convolution with equalized learning rate and without bias; ``scale`` belongs to the weight."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.scale = 1.0 / math.sqrt(in_channels * kernel_size**2)
+
+    def forward(self, x: Tensor, gain: float = 1.0, stride: int = 1) -> Tensor:
+        """[B, in, H, W] -> [B, out, ...]: "same" padding with stride 1, none otherwise; ``gain`` scales the result."""
+        padding = self.weight.shape[-1] // 2 if stride == 1 else 0
+        return F.conv2d(x, self.weight * (self.scale * gain), stride=stride, padding=padding)
+
+
+class FusedLeakyReLU(nn.Module):
+    """Bias and leaky ReLU with gain sqrt 2, [B, C, H, W]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, gain: float = SQRT2) -> Tensor:
+        """The activation of an ``x`` that is already multiplied by ``gain`` (leaky ReLU is homogeneous)."""
+        return F.leaky_relu(x + (self.bias * gain).to(x.dtype)[:, None, None], SLOPE)
+
+
+class FIR(nn.Module):
+    """A fixed [1, 3, 3, 1] filter kept as a buffer under the published key ``kernel``.
+
+    Args:
+        up, down: resampling factors.
+        pad: zeros before and after, see :func:`fctfg.ops.upfirdn2d.upfirdn2d`.
+        gain: the filter's sum.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, up: int = 1, down: int = 1, pad: tuple[int, int] = (0, 0), gain: float = 1.0) -> None:
+        super().__init__()
+        self.up, self.down, self.pad = up, down, pad
+        self.register_buffer("kernel", fir_kernel(gain=gain))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> filtered and resampled."""
+        return upfirdn2d(x, self.kernel, self.up, self.down, self.pad)

@@ -1,0 +1,390 @@
+"""StyleGAN2 (Karras et al. 2020): the generator with skip connections and the residual discriminator.
+
+State-dict keys and numbers are those of the rosinality layout, so that published checkpoints load as they are.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fctfg.models.layers import FIR, SLOPE, SQRT2, EqualConv2d, EqualLinear, FusedLeakyReLU, PixelNorm
+from fctfg.ops.modulated_conv import demodulation, modulated_conv2d, modulated_rgb
+from fctfg.randomness import generator
+
+
+def _check_resolution(resolution: int) -> None:
+    if resolution < 8 or resolution & (resolution - 1):
+        raise ValueError(f"resolution must be a power of two of at least 8, not {resolution}")
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """The generator's sizes; the defaults are the paper's 256 px network (channel multiplier 2).
+
+    Raises:
+        ValueError: for a resolution that is not a power of two from 8 on, or a size below 1.
+    """
+
+    resolution: int = 256  # px, of the square image
+    style_dim: int = 512  # of z and w
+    n_mlp: int = 8  # layers of the mapping network
+    lr_mlp: float = 0.01  # learning rate multiplier of the mapping network
+    channel_base: int = 32768  # channels at a resolution: min(channel_max, channel_base // resolution)
+    channel_max: int = 512
+
+    def __post_init__(self) -> None:
+        _check_resolution(self.resolution)
+        if min(self.style_dim, self.n_mlp, self.channel_max) < 1 or self.channel_base < self.resolution:
+            raise ValueError(f"sizes must be positive and channel_base at least the resolution: {self}")
+
+    def channels(self, resolution: int) -> int:
+        """Feature channels at a resolution."""
+        return min(self.channel_max, self.channel_base // resolution)
+
+    @property
+    def n_styles(self) -> int:
+        """Modulation layers, i.e. rows of a W+ code: 14 at 256 px."""
+        return 2 * int(math.log2(self.resolution)) - 2
+
+    @property
+    def convolutions(self) -> tuple["Convolution", ...]:
+        """Every convolution in HyperStyle's order: conv1, to_rgb1, then two convolutions and a toRGB per resolution."""
+        first = self.channels(4)
+        found = [Convolution(first, first, 3), Convolution(first, 3, 1)]
+        resolution = 8
+        while resolution <= self.resolution:
+            before, here = self.channels(resolution // 2), self.channels(resolution)
+            found += [Convolution(before, here, 3), Convolution(here, here, 3), Convolution(here, 3, 1)]
+            resolution *= 2
+        return tuple(found)
+
+
+class Convolution(NamedTuple):
+    """The shape of one of the generator's convolutions."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: int
+
+    @property
+    def to_rgb(self) -> bool:
+        """Whether it is a 1x1 convolution to RGB."""
+        return self.kernel_size == 1
+
+
+class ModulatedConv2d(nn.Module):
+    """The weight of a modulated convolution and the affine map from a style to its input scales.
+
+    Args:
+        in_channels, out_channels, kernel_size: of the convolution.
+        style_dim: of the style vector.
+        up: up-sample by two (transposed convolution and FIR filter).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, style_dim: int, up: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, out_channels, in_channels, kernel_size, kernel_size))
+        self.scale = 1.0 / math.sqrt(in_channels * kernel_size**2)
+        self.modulation = EqualLinear(style_dim, in_channels, bias_init=1.0)
+        self.up = up
+        if up:
+            self.blur = FIR(pad=(1, 1), gain=4.0)
+
+    def offset_weight(self, delta: Tensor | None) -> Tensor:
+        """W [O, I, k, k], or W(1 + delta) [S, O, I, k, k] for offsets [S, O, I, k, k] of HyperStyle."""
+        return self.weight[0] if delta is None else self.weight * (1 + delta)
+
+    def forward(self, x: Tensor, style: Tensor, delta: Tensor | None = None, gain: float = 1.0) -> Tensor:
+        """Demodulated convolution.
+
+        Args:
+            x: [N, in_channels, H, W].
+            style: [N, style_dim].
+            delta: [S, out_channels, in_channels, k, k], each for N / S consecutive images.
+            gain: a factor on the result.
+
+        Returns:
+            [N, out_channels, H, W], twice as large when up-sampling.
+        """
+        weight = self.offset_weight(delta)
+        with torch.autocast(x.device.type, enabled=False):
+            scales = self.modulation(style.float())  # [N, I]
+            factor = demodulation(weight, scales, self.scale) * (self.scale * gain)  # [N, O]
+        y = modulated_conv2d(x, weight, scales, up=self.up)
+        if self.up:
+            y = self.blur(y)
+        return y * factor.to(y.dtype)[:, :, None, None]
+
+
+class NoiseInjection(nn.Module):
+    """Adds noise with one learned strength."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, noise: Tensor | None, gain: float = 1.0) -> Tensor:
+        """x [N, C, H, W] + gain * weight * noise [1 or N, 1, H, W], which is drawn afresh where it is None."""
+        if noise is None:
+            noise = torch.randn(x.shape[0], 1, *x.shape[2:], dtype=x.dtype, device=x.device)
+        return x + (self.weight * gain).to(x.dtype) * noise.to(x.dtype)
+
+
+class StyledConv(nn.Module):
+    """Modulated 3x3 convolution, noise, bias and leaky ReLU; the gain sqrt 2 is folded into the three summands."""
+
+    def __init__(self, in_channels: int, out_channels: int, style_dim: int, up: bool = False) -> None:
+        super().__init__()
+        self.conv = ModulatedConv2d(in_channels, out_channels, 3, style_dim, up)
+        self.noise = NoiseInjection()
+        self.activate = FusedLeakyReLU(out_channels)
+
+    def forward(self, x: Tensor, style: Tensor, noise: Tensor | None, delta: Tensor | None = None) -> Tensor:
+        """[N, in, H, W], [N, style_dim] -> [N, out, H or 2H, W or 2W]."""
+        x = self.conv(x, style, delta, gain=SQRT2)
+        x = self.noise(x, noise, gain=SQRT2)
+        return self.activate(x, gain=SQRT2)
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to RGB, added to the up-sampled image of the resolution below."""
+
+    def __init__(self, in_channels: int, style_dim: int, up: bool = True) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
+        if up:
+            self.upsample = FIR(up=2, pad=(2, 1), gain=4.0)
+        self.conv = ModulatedConv2d(in_channels, 3, 1, style_dim)
+
+    def forward(self, x: Tensor, style: Tensor, skip: Tensor | None, delta: Tensor | None = None) -> Tensor:
+        """[N, C, H, W], style [N, style_dim], skip [N, 3, H/2, W/2] -> [N, 3, H, W]."""
+        weight = self.conv.offset_weight(delta)[..., 0, 0]
+        with torch.autocast(x.device.type, enabled=False):
+            scales = self.conv.modulation(style.float())
+        rgb = modulated_rgb(x, weight, scales, self.conv.scale) + self.bias
+        return rgb if skip is None else rgb + self.upsample(skip)
+
+
+class ConstantInput(nn.Module):
+    """The learned 4 x 4 input of the synthesis network."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
+
+    def forward(self, batch: int) -> Tensor:
+        """[batch, C, 4, 4]."""
+        return self.input.expand(batch, -1, -1, -1)
+
+
+class Generator(nn.Module):
+    """StyleGAN2's generator: z -> w (mapping), W+ -> image (forward).
+
+    Attributes:
+        latent_avg: [style_dim], the mean of w; zero until :meth:`update_latent_avg` or a checkpoint sets it.
+    """
+
+    latent_avg: Tensor
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.style_dim
+        mapping = [EqualLinear(dim, dim, lr_multiplier=config.lr_mlp, activate=True) for _ in range(config.n_mlp)]
+        self.style = nn.Sequential(PixelNorm(), *mapping)
+        self.input = ConstantInput(config.channels(4))
+        self.conv1 = StyledConv(config.channels(4), config.channels(4), dim)
+        self.to_rgb1 = ToRGB(config.channels(4), dim, up=False)
+        self.convs, self.to_rgbs, self.noises = nn.ModuleList(), nn.ModuleList(), nn.Module()
+        self.noises.register_buffer("noise_0", torch.randn(1, 1, 4, 4))
+        for level in range(3, int(math.log2(config.resolution)) + 1):
+            size = 2**level
+            before, here = config.channels(size // 2), config.channels(size)
+            self.convs.append(StyledConv(before, here, dim, up=True))
+            self.convs.append(StyledConv(here, here, dim))
+            self.to_rgbs.append(ToRGB(here, dim))
+            for index in (2 * level - 5, 2 * level - 4):
+                self.noises.register_buffer(f"noise_{index}", torch.randn(1, 1, size, size))
+        self.register_buffer("latent_avg", torch.zeros(dim))
+
+    @property
+    def n_styles(self) -> int:
+        """Rows of a W+ code."""
+        return self.config.n_styles
+
+    def mapping(self, z: Tensor) -> Tensor:
+        """z [B, style_dim] (standard normal) -> w [B, style_dim]."""
+        return self.style(z)
+
+    @torch.no_grad()
+    def update_latent_avg(self, n: int = 100_000, seed: int = 0) -> None:
+        """Set ``latent_avg`` to the mean of ``n`` mapped latents, drawn on the CPU so that devices agree."""
+        source, total, batch = generator("latent_avg", seed), torch.zeros_like(self.latent_avg), 10_000
+        for start in range(0, n, batch):
+            z = torch.randn(min(batch, n - start), self.config.style_dim, generator=source)
+            total += self.mapping(z.to(total)).sum(0)
+        self.latent_avg.copy_(total / n)
+
+    def forward(
+        self,
+        w_plus: Tensor,
+        noise: Literal["fixed", "random"] = "fixed",
+        deltas: Sequence[Tensor | None] | None = None,
+    ) -> Tensor:
+        """Synthesize images.
+
+        Args:
+            w_plus: [B, n_styles, style_dim], one code per modulation layer.
+            noise: "fixed" uses the stored noise images (for video), "random" draws new ones.
+            deltas: weight offsets by the order of ``config.convolutions``, each None or [S, O, I, k, k]: the weights
+                are W(1 + delta), and each offset serves B / S consecutive codes (the frames of one source image).
+
+        Returns:
+            [B, 3, resolution, resolution], nominally in [-1, 1].
+
+        Raises:
+            ValueError: if the shapes of the codes or the number of offsets do not fit.
+        """
+        if w_plus.ndim != 3 or w_plus.shape[1:] != (self.n_styles, self.config.style_dim):
+            raise ValueError(f"codes must be [B, {self.n_styles}, {self.config.style_dim}], not {list(w_plus.shape)}")
+        expected = 2 + 3 * len(self.to_rgbs)
+        if deltas is None:
+            deltas = [None] * expected
+        elif len(deltas) != expected:
+            raise ValueError(f"{len(deltas)} weight offsets for {expected} convolutions")
+        noises = [getattr(self.noises, f"noise_{i}") if noise == "fixed" else None for i in range(self.n_styles - 1)]
+        styles = w_plus.unbind(1)
+
+        x = self.conv1(self.input(w_plus.shape[0]), styles[0], noises[0], deltas[0])
+        image = self.to_rgb1(x, styles[1], None, deltas[1])
+        for i, to_rgb in enumerate(self.to_rgbs):
+            layer, offset = 2 * i, 3 * i + 2
+            x = self.convs[layer](x, styles[layer + 1], noises[layer + 1], deltas[offset])
+            x = self.convs[layer + 1](x, styles[layer + 2], noises[layer + 2], deltas[offset + 1])
+            image = to_rgb(x, styles[layer + 3], image, deltas[offset + 2])
+        return image
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The discriminator's sizes; see :class:`GeneratorConfig`.
+
+    Raises:
+        ValueError: for a resolution that is not a power of two from 8 on, or a size below 1.
+    """
+
+    resolution: int = 256  # px
+    channel_base: int = 32768
+    channel_max: int = 512
+    stddev_group: int = 4  # images that share one statistic
+
+    def __post_init__(self) -> None:
+        _check_resolution(self.resolution)
+        if min(self.channel_max, self.stddev_group) < 1 or self.channel_base < self.resolution:
+            raise ValueError(f"sizes must be positive and channel_base at least the resolution: {self}")
+
+    def channels(self, resolution: int) -> int:
+        """Feature channels at a resolution."""
+        return min(self.channel_max, self.channel_base // resolution)
+
+
+class ConvLayer(nn.Sequential):
+    """[FIR,] convolution, bias, leaky ReLU, with all constant gains folded into weight and bias.
+
+    Args:
+        in_channels, out_channels, kernel_size: of the convolution.
+        down: filter and keep every second pixel.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, down: bool = False) -> None:
+        layers: list[nn.Module] = [FIR(pad=(2, 2))] if down else []
+        super().__init__(*layers, EqualConv2d(in_channels, out_channels, kernel_size), FusedLeakyReLU(out_channels))
+        self.down = down
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        """[B, in, H, W] -> [B, out, H or H/2, W or W/2], times ``gain``."""
+        if self.down:
+            x = self[0](x)
+        conv, activate = self[-2], self[-1]
+        gain *= SQRT2
+        stride, padding = (2, 0) if self.down else (1, conv.weight.shape[-1] // 2)
+        x = F.conv2d(x, conv.weight * (conv.scale * gain), activate.bias * gain, stride=stride, padding=padding)
+        return F.leaky_relu(x, SLOPE)
+
+
+class ResBlock(nn.Module):
+    """(conv2(conv1(x)) + skip(x)) / sqrt 2 at half the resolution."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = ConvLayer(in_channels, in_channels, 3)
+        self.conv2 = ConvLayer(in_channels, out_channels, 3, down=True)
+        # The 1x1 convolution follows the down-sampling filter, which computes only the pixels that are kept.
+        self.skip = nn.Sequential(FIR(down=2, pad=(1, 1)), EqualConv2d(in_channels, out_channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in, H, W] -> [B, out, H/2, W/2]."""
+        skip = self.skip[1](self.skip[0](x), gain=1 / SQRT2)
+        return self.conv2(self.conv1(x), gain=1 / SQRT2) + skip
+
+
+def minibatch_stddev(x: Tensor, group: int) -> Tensor:
+    """Append a channel with the mean standard deviation over groups of images.
+
+    Image n belongs to the group of all images n' = n modulo (B / group size).
+
+    Args:
+        x: [B, C, H, W].
+        group: images per group; where it does not divide B, the largest divisor below it is used.
+
+    Returns:
+        [B, C + 1, H, W].
+    """
+    batch, _, height, width = x.shape
+    group = next(size for size in range(min(group, batch), 0, -1) if batch % size == 0)
+    grouped = x.float().unflatten(0, (group, -1))  # [G, B/G, C, H, W]
+    deviation = (grouped.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # [B/G]
+    channel = deviation.to(x.dtype).repeat(group)[:, None, None, None].expand(-1, 1, height, width)
+    return torch.cat([x, channel], dim=1)
+
+
+class Discriminator(nn.Module):
+    """StyleGAN2's residual discriminator on single images."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        blocks: list[nn.Module] = [ConvLayer(3, config.channels(config.resolution), 1)]
+        size = config.resolution
+        while size > 4:
+            blocks.append(ResBlock(config.channels(size), config.channels(size // 2)))
+            size //= 2
+        last = config.channels(4)
+        self.convs = nn.Sequential(*blocks)
+        self.final_conv = ConvLayer(last + 1, last, 3)
+        self.final_linear = nn.Sequential(EqualLinear(last * 16, last, activate=True), EqualLinear(last, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Judge images.
+
+        Args:
+            images: [B, 3, resolution, resolution] in [-1, 1].
+
+        Returns:
+            logits [B, 1], high for real images.
+
+        Raises:
+            ValueError: if the images have another size.
+        """
+        size = self.config.resolution
+        if images.ndim != 4 or images.shape[1:] != (3, size, size):
+            raise ValueError(f"images must be [B, 3, {size}, {size}], not {list(images.shape)}")
+        x = minibatch_stddev(self.convs(images), self.config.stddev_group)
+        return self.final_linear(self.final_conv(x).flatten(1))

@@ -1,0 +1,82 @@
+"""StyleGAN2's modulated convolution without per-sample weights."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EPS = 1e-8
+
+
+def demodulation(weight: Tensor, style: Tensor, scale: float) -> Tensor:
+    """The factor that brings the modulated filters to unit norm, in float32 whatever the inputs are.
+
+    d[n, o] = (sum over i, k of (scale * s[n, i] * W[o, i, k])^2 + eps)^(-1/2)       (StyleGAN2, Eq. 3)
+
+    Args:
+        weight: [O, I, k, k] shared, or [S, O, I, k, k] one per source image.
+        style: [N, I]; with S weights, N is a multiple of S and each weight serves N / S consecutive styles.
+        scale: the equalized learning rate's constant that belongs to ``weight``.
+
+    Returns:
+        float32 [N, O].
+    """
+    energy = weight.float().square().sum((-2, -1))  # [O, I] or [S, O, I]
+    squared = style.float().square()
+    if weight.ndim == 4:
+        total = squared @ energy.t()
+    else:
+        total = (squared.unflatten(0, (weight.shape[0], -1)) @ energy.transpose(1, 2)).flatten(0, 1)
+    return (total * scale**2 + EPS).rsqrt()
+
+
+def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, scale: float = 1.0, up: bool = False) -> Tensor:
+    """Convolve with the filters scaled per input channel by the style, by scaling the input instead.
+
+    y[n, o] = sum over i of W[o, i] * (s[n, i] x[n, i]) is the same sum as with the weights W s, but its weights are
+    shared by the batch. Demodulation is a factor on the output: multiply by :func:`demodulation`.
+
+    Args:
+        x: [N, I, H, W].
+        weight: [O, I, k, k] shared, or [S, O, I, k, k] one per source image (weights offset by HyperStyle); then
+            each serves N / S consecutive images, in one convolution with S groups.
+        style: [N, I].
+        scale: a factor on the result (the constant of the equalized learning rate, where nothing else applies it).
+        up: transposed convolution with stride 2; otherwise "same" padding. The caller filters the up-sampled result.
+
+    Returns:
+        [N, O, H, W], or [N, O, 2H + k - 2, 2W + k - 2] when up-sampled.
+    """
+    style = style if scale == 1.0 else style * scale
+    x = x * style.to(x.dtype)[:, :, None, None]
+    padding = weight.shape[-1] // 2
+    if weight.ndim == 4:
+        if up:
+            return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+        return F.conv2d(x, weight, padding=padding)
+    # [S*T, I, H, W] -> [T, S*I, H, W]: the sources become groups, their images the batch.
+    sources = weight.shape[0]
+    x = x.unflatten(0, (sources, -1)).transpose(0, 1).flatten(1, 2)
+    if up:
+        y = F.conv_transpose2d(x, weight.transpose(1, 2).flatten(0, 1), stride=2, groups=sources)
+    else:
+        y = F.conv2d(x, weight.flatten(0, 1), padding=padding, groups=sources)
+    return y.unflatten(1, (sources, -1)).transpose(0, 1).flatten(0, 1)
+
+
+def modulated_rgb(x: Tensor, weight: Tensor, style: Tensor, scale: float) -> Tensor:
+    """The 1x1 modulated convolution to RGB (no demodulation) as one small batched matrix product.
+
+    Args:
+        x: [N, I, H, W].
+        weight: [3, I], or [S, 3, I] one per source image as in :func:`modulated_conv2d`.
+        style: [N, I].
+        scale: the equalized learning rate's constant that belongs to ``weight``.
+
+    Returns:
+        [N, 3, H, W].
+    """
+    n, _, height, width = x.shape
+    if weight.ndim == 3:
+        weight = weight.repeat_interleave(n // weight.shape[0], dim=0)  # [N, 3, I]
+    modulated = (weight * (style * scale)[:, None, :]).to(x.dtype)
+    return torch.bmm(modulated, x.flatten(2)).view(n, -1, height, width)
