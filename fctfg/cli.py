@@ -21,7 +21,9 @@ FORMATTER = argparse.ArgumentDefaultsHelpFormatter
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands but `train`, whose options Lightning's own parser reads."""
-    parser = argparse.ArgumentParser(prog="fctfg", description="Fully controllable talking faces: train, use, demonstrate.")
+    parser = argparse.ArgumentParser(
+        prog="fctfg", description="Fully controllable talking faces: train, use, demonstrate."
+    )
     parser.add_argument("--version", action="version", version=f"fctfg {fctfg.__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -113,7 +113,9 @@ class TrainCommand(LightningCLI):
 def _explain(message: str, parser: LightningArgumentParser) -> str:
     """The parser's message in one line, with the nearest known key when a key is unknown."""
     line = " ".join(message.split())
-    unknown = re.search(r"""[Kk]ey ["'`]?([\w.]+)["'`]? is not expected|[Uu]nrecognized arguments?: (?:--)?([\w.]+)""", line)
+    unknown = re.search(
+        r"""[Kk]ey ["'`]?([\w.]+)["'`]? is not expected|[Uu]nrecognized arguments?: (?:--)?([\w.]+)""", line
+    )
     if unknown is None:
         return line
     key = (unknown.group(1) or unknown.group(2)).removeprefix("--")
@@ -167,5 +169,7 @@ def _fit(command: TrainCommand, checkpoint: Path | None) -> None:
         command.trainer.fit(command.model, command.datamodule, ckpt_path=checkpoint, weights_only=True)
     except (RuntimeError, EOFError, KeyError) as error:
         if checkpoint is not None and "checkpoint" in str(error).lower() + type(error).__name__.lower():
-            raise FctfgError(f"{checkpoint} cannot be continued from ({error}); move it away to start afresh") from error
+            raise FctfgError(
+                f"{checkpoint} cannot be continued from ({error}); move it away to start afresh"
+            ) from error
         raise

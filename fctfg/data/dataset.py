@@ -26,8 +26,7 @@ SHIFTS = np.array([*range(-15, -4), *range(5, 16)])  # frames; the out-of-sync w
 @lru_cache(maxsize=2048)
 def clip_mel(path: Path) -> Tensor:
     """Mel spectrogram of a whole clip, float32 [80, M]; kept, since a clip is visited again and again."""
-    samples, _ = read_wav(path)
-    return mel_spectrogram(torch.from_numpy(samples))
+    return mel_spectrogram(torch.from_numpy(read_wav(path)))
 
 
 def to_images(frames: np.ndarray) -> Tensor:
@@ -78,7 +77,9 @@ class TalkingClips(Dataset[Batch]):
         self._identity_index = {name: i for i, name in enumerate(self.identities)}
         sizes = {clip.size for clip in self.clips}
         if len(sizes) != 1:
-            raise FctfgError(f"{self.root} holds clips of different sizes ({sorted(sizes)}); prepare them with one --size")
+            raise FctfgError(
+                f"{self.root} holds clips of different sizes ({sorted(sizes)}); prepare them with one --size"
+            )
         self.size = sizes.pop()
 
     def __len__(self) -> int:
@@ -111,7 +112,9 @@ class TalkingClips(Dataset[Batch]):
         mel = clip_mel(self.root / row.audio)
         mels = mel_windows(mel, torch.from_numpy(window), fps=FPS)
         possible = SHIFTS[(start + SHIFTS >= 0) & (start + SHIFTS <= length - self.frames)]
-        shifts = draw.choice(possible, self.shifted, replace=len(possible) < self.shifted) if self.shifted else possible[:0]
+        shifts = (
+            draw.choice(possible, self.shifted, replace=len(possible) < self.shifted) if self.shifted else possible[:0]
+        )
         return Batch(
             source=wanted[0],
             source_points=points[0],

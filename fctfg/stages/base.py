@@ -69,7 +69,9 @@ class Stage(pl.LightningModule, ABC):
                 f"{self.init_from[role]}: its {name} has another size than this configuration asks for "
                 f"({'; '.join(differences)}); use the same networks.* in both stages"
             )
-        rank_zero_info(f"{name}: {len(network.state_dict())} of {len(network.state_dict())} tensors from {self.init_from[role]}")
+        rank_zero_info(
+            f"{name}: {len(network.state_dict())} of {len(network.state_dict())} tensors from {self.init_from[role]}"
+        )
         return network
 
     def announce_new(self, **networks: nn.Module) -> None:
@@ -111,12 +113,12 @@ class Stage(pl.LightningModule, ABC):
         """Log under `part/term`, against the iteration."""
         validating = part == "val"
         for name, value in terms.items():
-            self.log(f"{part}/{name}", value, on_step=not validating, on_epoch=validating, sync_dist=validating, **options)
+            self.log(
+                f"{part}/{name}", value, on_step=not validating, on_epoch=validating, sync_dist=validating, **options
+            )
         self.log("step", float(self.iteration), on_step=not validating, on_epoch=validating)
 
-    def descend(
-        self, loss: Tensor, optimizer: Any, parameters: list[nn.Parameter], clip: float | None = None
-    ) -> None:
+    def descend(self, loss: Tensor, optimizer: Any, parameters: list[nn.Parameter], clip: float | None = None) -> None:
         """One optimiser step on `loss` (manual optimisation): gradient, optional clipping, step."""
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)

@@ -17,7 +17,7 @@ from fctfg.data.batch import Batch
 from fctfg.data.clip import read_clip
 from fctfg.data.datamodule import TalkingData
 from fctfg.data.dataset import clip_mel, to_images
-from fctfg.media import FPS, read_wav, write_image, write_video
+from fctfg.media import FPS, SAMPLE_RATE, read_wav, write_image, write_video
 from fctfg.ops.windows import mel_windows
 from fctfg.stages.base import Stage
 
@@ -86,9 +86,9 @@ class Samples(pl.Callback):
         shown = stage.video(frames[0], frames, windows)
         if shown is None:
             return {}
-        samples, rate = read_wav(data.val.root / row.audio)
+        sound = read_wav(data.val.root / row.audio)[: round(len(shown) / FPS * SAMPLE_RATE)]
         video = self.folder / f"video_{iteration:06d}.mp4"
-        write_video(video, to_pixels(shown), fps=FPS, audio=samples[: round(len(shown) / FPS * rate)], sample_rate=rate)
+        write_video(video, to_pixels(shown), fps=FPS, audio=sound)
         picture = self.folder / f"mel_{iteration:06d}.png"
         write_image(picture, mel_picture(mel))
         return {"video": video, "mel": picture}
@@ -99,7 +99,9 @@ class Samples(pl.Callback):
                 import wandb
 
                 media = {
-                    f"samples/{name}": wandb.Video(str(path), format="mp4") if path.suffix == ".mp4" else wandb.Image(str(path))
+                    f"samples/{name}": wandb.Video(str(path), format="mp4")
+                    if path.suffix == ".mp4"
+                    else wandb.Image(str(path))
                     for name, path in written.items()
                 }
                 logger.experiment.log(media | {"trainer/global_step": iteration})
