@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from fctfg.atomic import atomic_path
-from fctfg.chart import line_chart, number_text
+from fctfg.chart import Series, line_chart, number_text
 from fctfg.errors import FctfgError
 
 MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
@@ -72,6 +72,14 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Chart:
+    """Series in one chart: (name, points) each, points are (x, y)."""
+
+    title: str
+    series: Sequence[tuple[str, Series]]
+
+
+@dataclass(frozen=True)
 class Curves:
     """A chart for each term of a run's `metrics.csv`; `train/sync` and `val/sync` share one.
 
@@ -84,7 +92,7 @@ class Curves:
     leave_out: Sequence[str] = ()
 
 
-Block = Text | Notice | Facts | Table | Timeline | Media | Gallery | Curves
+Block = Text | Notice | Facts | Table | Timeline | Media | Gallery | Chart | Curves
 
 
 @dataclass(frozen=True)
@@ -188,6 +196,9 @@ def _html(block: Block) -> str:
             return _figure(block)
         case Gallery(media):
             return f'<div class="gallery">{"".join(map(_figure, media))}</div>\n'
+        case Chart(title, series):
+            legend = "".join(_legend(number, name) for number, (name, _) in enumerate(series))
+            return f'<figure class="curve"><h3>{escape(title)}{legend}</h3>{line_chart(series)}</figure>\n'
         case Curves(metrics, leave_out):
             return _curves(metrics, leave_out)
 
@@ -208,6 +219,10 @@ def _figure(media: Media) -> str:
     return f"<figure>{element}<figcaption>{escape(media.caption)}</figcaption></figure>\n"
 
 
+def _legend(number: int, text: str) -> str:
+    return f'<span style="--line: var(--series-{number})">{escape(text)}</span>'
+
+
 def _curves(metrics: Path, leave_out: Sequence[str]) -> str:
     """A chart for each term; a part (`train`, `val`) has the same color in all of them."""
     terms: dict[str, dict[str, list[tuple[float, float]]]] = {}
@@ -218,10 +233,8 @@ def _curves(metrics: Path, leave_out: Sequence[str]) -> str:
     charts = []
     for term, parts in sorted(terms.items()):
         order = sorted(parts, key=lambda part: (part != "train", part != "val", part))
-        legend = "".join(
-            f'<span style="--line: var(--series-{number})">{escape(part)} {number_text(parts[part][-1][1])}</span>'
-            for number, part in enumerate(order)
-        )
+        last = {part: number_text(points[-1][1]) for part, points in parts.items()}
+        legend = "".join(_legend(number, f"{part} {last[part]}") for number, part in enumerate(order))
         chart = line_chart([(part, parts[part]) for part in order])
         charts.append(f'<figure class="curve"><h3>{escape(term)}{legend}</h3>{chart}</figure>')
     if not charts:
@@ -270,6 +283,7 @@ figure img, figure video { display: block; width: 100%; height: auto; border-rad
 figcaption { color: var(--quiet); font-size: .88rem; margin-top: .35rem; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); gap: 1rem; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: .4rem 1.4rem; }
+.curve { max-width: 40rem; }
 .chart { display: block; width: 100%; height: auto; }
 .chart text { font: 10px system-ui, sans-serif; fill: var(--quiet); }
 .chart .grid { stroke: var(--rule); stroke-width: 1; }

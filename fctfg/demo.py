@@ -1,0 +1,231 @@
+"""`fctfg demo`: the whole road once, at tiny size, on the rendered clips in the package, with a report.
+
+Each step is a call of the command line, as a user would make it, and leaves its output in `OUT/logs/`. A step that is
+complete is not done again, an interrupted one continues; deleting OUT starts anew.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from fctfg import config_files
+from fctfg.atomic import atomic_path, make_folder
+from fctfg.demo_report import write_demo_report
+from fctfg.demo_result import make_result
+from fctfg.errors import FctfgError
+from fctfg.report import duration_text
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run of `fctfg train`.
+
+    Attributes:
+        stage: name of the configuration and of the run.
+        title: for the reader.
+        init_from: role -> earlier stage that it takes networks over from.
+    """
+
+    stage: str
+    title: str
+    init_from: Mapping[str, str] = field(default_factory=dict)
+
+
+TRAININGS = (
+    Training("sync_expert", "Stage 0: lip-sync expert"),
+    Training("identity_expert", "Stage 0: identity expert"),
+    Training("generator", "Stage 1: StyleGAN2"),
+    Training(
+        "encoder",
+        "Stage 2: pSp encoder",
+        {"generator": "generator", "identity_expert": "identity_expert"},
+    ),
+    Training(
+        "hypernetwork",
+        "Stage 2: hypernetwork",
+        {"generator": "generator", "identity_expert": "identity_expert", "inversion": "encoder"},
+    ),
+    Training(
+        "talking_face",
+        "Stage 3: the whole network",
+        {
+            "generator": "generator",
+            "inversion": "hypernetwork",
+            "sync_expert": "sync_expert",
+            "identity_expert": "identity_expert",
+        },
+    ),
+)
+
+Tell = Callable[[str], None]
+"""Shows a few words about how far a step is."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to do once.
+
+    Attributes:
+        name: of its record, its log and its folder below OUT.
+        title: for the reader.
+        key: what it depends on; the step is done again when this has changed.
+        action: does it; continues what an interrupted call has left.
+    """
+
+    name: str
+    title: str
+    key: Sequence[str]
+    action: Callable[[Tell], None]
+
+
+def run_demo(out: Path) -> Path:
+    """Prepares the embedded clips, trains all stages, generates and measures, and writes the report.
+
+    Args:
+        out: folder of everything the demo writes, `runs/demo` by default.
+
+    Returns:
+        The report, `OUT/report.html`.
+
+    Raises:
+        FctfgError: a step failed; the message names its log.
+    """
+    from fctfg.demo_corpus import root
+
+    make_folder(out)
+    size = _frame_size()
+    data, result = out / "data", out / "result"
+    prepare = ["prepare", str(root()), "--out", str(data), "--size", str(size), "--licence", "CC0-1.0"]
+    steps = [Step("data", "Preparation", prepare, lambda tell: _call(out, "data", prepare, tell))]
+    for training in TRAININGS:
+        command = _training_command(out, training)
+        steps.append(Step(training.stage, training.title, command, _trains(out, training.stage, command)))
+    weights = out / "talking_face"
+
+    def generate_and_measure(tell: Tell) -> None:
+        def generate(portrait: Path, audio: Path, driver: Path, video: Path) -> None:
+            inputs = ["--portrait", str(portrait), "--audio", str(audio), "--driver", str(driver), "--no-crop"]
+            _call(out, "result", ["generate", "--weights", str(weights), *inputs, "--out", str(video)], tell)
+
+        make_result(data, root(), result, generate)
+
+    steps.append(Step("result", "Generation and measurement", [str(weights)], generate_and_measure))
+
+    console = Console(highlight=False)
+    seconds = _take(out, steps, console)
+    report = out / "report.html"
+    write_demo_report(report, out, [(step.title, seconds[step.name]) for step in steps], [t.stage for t in TRAININGS])
+    console.print(f"Report: {report} (delete {out} to start anew)")
+    return report
+
+
+def _frame_size() -> int:
+    """Resolution of the tiny networks, in pixels."""
+    tiny = yaml.safe_load(config_files.path("tiny").read_text(encoding="utf-8"))
+    return int(tiny["networks"]["generator"]["resolution"])
+
+
+def _training_command(out: Path, training: Training) -> list[str]:
+    configs = [f"--config={config_files.path(name)}" for name in ("base", training.stage, "tiny")]
+    run = [f"--runs={out.parent}", f"--run={out.name}/{training.stage}", f"--data.root={out / 'data'}"]
+    taken = [f"--model.init_args.init_from.{role}={out / stage}" for role, stage in training.init_from.items()]
+    return ["train", *configs, *run, *taken]
+
+
+def _trains(out: Path, stage: str, command: Sequence[str]) -> Callable[[Tell], None]:
+    return lambda tell: _call(out, stage, command, tell)
+
+
+def _take(out: Path, steps: Sequence[Step], console: Console) -> dict[str, float]:
+    """Takes the steps that are not complete yet; returns how long each took, in seconds, over all calls."""
+    records = _read_records(out)
+    for number, step in enumerate(steps, start=1):
+        label = f"[{number}/{len(steps)}] {step.title}"
+        record = records.get(step.name, {})
+        if record.get("key") != list(step.key) or not (out / step.name).is_dir():
+            shutil.rmtree(out / step.name, ignore_errors=True)
+            record = {}
+        if record.get("complete"):
+            console.print(f"{label}: already done, {duration_text(record['seconds'])}")
+            continue
+        # What follows was made from what is now made anew.
+        records = {other.name: records[other.name] for other in steps[: number - 1]}
+        before, start = record.get("seconds", 0.0), time.monotonic()
+        complete = False
+        try:
+            with console.status(label) as status:
+                step.action(_teller(label, start, status.update))
+            complete = True
+        finally:
+            seconds = before + time.monotonic() - start
+            records[step.name] = {"key": list(step.key), "complete": complete, "seconds": seconds}
+            _write_records(out, records)
+        console.print(f"{label}: {duration_text(seconds)}")
+    return {step.name: records[step.name]["seconds"] for step in steps}
+
+
+def _teller(label: str, start: float, show: Callable[[str], None]) -> Tell:
+    return lambda words: show(f"{label}: {duration_text(time.monotonic() - start)}{words and ', ' + words}")
+
+
+def _read_records(out: Path) -> dict[str, dict[str, Any]]:
+    file = out / "steps.json"
+    if not file.is_file():
+        return {}
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FctfgError(f"{file} is damaged; delete {out} and run again") from error
+
+
+def _write_records(out: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
+    with atomic_path(out / "steps.json") as temporary:
+        temporary.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+
+
+def _call(out: Path, name: str, arguments: Sequence[str], tell: Tell) -> None:
+    """Calls `fctfg ARGUMENTS…` in a process of its own, with its output in `OUT/logs/NAME.log`.
+
+    Raises:
+        FctfgError: it failed.
+    """
+    log = out / "logs" / f"{name}.log"
+    make_folder(log.parent)
+    environment = os.environ | {"WANDB_MODE": "offline"}
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "fctfg", *arguments]
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        try:
+            while process.poll() is None:
+                tell(_iteration(out / name / "metrics.csv"))
+                time.sleep(POLL_SECONDS)
+        finally:
+            # After Ctrl-C the process, which got it too, is still saving its checkpoint.
+            status = process.wait()
+    if status != 0:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() or ["no output"]
+        reason = next((line for line in reversed(lines) if line.startswith("fctfg: error: ")), lines[-1])
+        raise FctfgError(f"the step '{name}' failed: {reason.removeprefix('fctfg: error: ')}; its output is in {log}")
+
+
+def _iteration(metrics: Path) -> str:
+    """How far a training run is, from the last row of its metrics."""
+    if not metrics.is_file():
+        return ""
+    with metrics.open("rb") as file:
+        file.seek(max(0, metrics.stat().st_size - 500))
+        complete = file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
+    iteration = complete.partition(b",")[0].decode(errors="replace")
+    return f"iteration {iteration}" if iteration.isdigit() else ""

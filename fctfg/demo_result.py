@@ -1,0 +1,160 @@
+"""What the demo generates for a person and a voice that no stage has seen, and how good it is."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fctfg.atomic import atomic_path, make_folder
+from fctfg.data.manifest import Clip, read_manifest
+from fctfg.errors import FctfgError
+from fctfg.faces.detector import DlibDetector
+from fctfg.media import FPS, read_audio, read_frames, write_image, write_video
+from fctfg.metrics.jaw import measure_jaw_opening, pearson
+from fctfg.metrics.psnr import psnr
+from fctfg.metrics.ssim import ssim
+from fctfg.ops.pixels import to_images
+
+SHOWN_SIZE = 256  # pixels: what is shown and what landmarks are looked for in
+
+Generate = Callable[[Path, Path, Path, Path], None]
+"""Generates a video from portrait, sound and driver: `generate(portrait, audio, driver, video)`."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Measured on one generated clip.
+
+    Attributes:
+        clip: id of the clip whose first frame is the source, and which drives with its own sound.
+        identity: the person.
+        frames: frames compared.
+        psnr, ssim: generated against true frames; dB and 1.
+        psnr_copy, ssim_copy: the same when the source frame is shown all the time.
+        jaw_generated: correlation of the jaw opening measured in the generated frames with the rendered one; None when
+            it could not be measured.
+        jaw_true: the same measured in the true frames: what the measurement itself can reach.
+        faces_found: share of generated frames in which a face was found.
+    """
+
+    clip: str
+    identity: str
+    frames: int
+    psnr: float
+    ssim: float
+    psnr_copy: float
+    ssim_copy: float
+    jaw_generated: float | None
+    jaw_true: float | None
+    faces_found: float
+
+
+def make_result(data: Path, corpus: Path, out: Path, generate: Generate) -> Figures:
+    """Generates the first clip of the test split from its first frame, and measures it.
+
+    Args:
+        data: the prepared data set.
+        corpus: the folder it was prepared from, with the ground truth beside each clip.
+        out: folder for `portrait.png`, `generated.mp4`, `compared.mp4` (source, truth and result side by side, with
+            sound), `jaw.json` (the curves) and `figures.json`.
+        generate: makes the video.
+
+    Raises:
+        FctfgError: there is no test clip, or a file is damaged.
+    """
+    clips = list(read_manifest(data).kept("test"))
+    if not clips:
+        raise FctfgError(f"{data} has no clip in its test split; prepare it from a corpus that holds people out")
+    clip = clips[0]
+    make_folder(out)
+    truth = np.stack(list(read_frames(data / clip.path)))  # [T, H, W, 3]
+    portrait, video = out / "portrait.png", out / "generated.mp4"
+    write_image(portrait, truth[0])
+    generate(portrait, data / clip.audio, data / clip.path, video)
+    made = np.stack(list(read_frames(video)))
+    count = min(len(made), len(truth))
+    truth, made = truth[:count], made[:count]
+    figures, curves = _measure(clip, truth, made, rendered_jaw(corpus, clip)[:count])
+    sound = read_audio(data / clip.audio)
+    write_video(out / "compared.mp4", _side_by_side(truth, made), audio=sound[: round(count / FPS * 16_000)])
+    _write_json(out / "jaw.json", curves)
+    _write_json(out / "figures.json", asdict(figures))
+    return figures
+
+
+def read_figures(out: Path) -> Figures:
+    """Reads what `make_result` has measured."""
+    return Figures(**json.loads((out / "figures.json").read_text(encoding="utf-8")))
+
+
+def rendered_jaw(corpus: Path, clip: Clip) -> np.ndarray:
+    """Jaw opening with which the frames of a clip were rendered.
+
+    Args:
+        corpus: the corpus, with `NAME.json` beside `NAME.mp4`.
+        clip: made from one of its videos.
+
+    Returns:
+        [n_frames], 0 = closed.
+
+    Raises:
+        FctfgError: the file is missing or shorter than the clip.
+    """
+    file = (corpus / clip.source).with_suffix(".json")
+    try:
+        jaw = np.asarray(json.loads(file.read_text(encoding="utf-8"))["jaw"], np.float64)
+    except (OSError, ValueError, KeyError) as error:
+        raise FctfgError(f"{file} does not hold the ground truth of {clip.source}; install fctfg again") from error
+    first = round(clip.start * FPS)
+    if len(jaw) < first + clip.n_frames:
+        raise FctfgError(f"{file} has {len(jaw)} frames, fewer than its video; install fctfg again")
+    return jaw[first : first + clip.n_frames]
+
+
+def _measure(
+    clip: Clip, truth: np.ndarray, made: np.ndarray, jaw: np.ndarray
+) -> tuple[Figures, dict[str, list[float | None]]]:
+    """Compares frames, uint8 [T, H, W, 3] each, and the jaw opening [T]."""
+    reference, images = to_images(truth), to_images(made)
+    copied = reference[:1].expand_as(reference)
+    detector = DlibDetector()
+    measured = measure_jaw_opening(map(_enlarged, made), detector)
+    possible = measure_jaw_opening(map(_enlarged, truth), detector)
+    figures = Figures(
+        clip=clip.id,
+        identity=clip.identity,
+        frames=len(truth),
+        # The first frame is the source itself, and copying it would be perfect there.
+        psnr=float(psnr(images[1:], reference[1:]).mean()),
+        ssim=float(ssim(images[1:], reference[1:]).mean()),
+        psnr_copy=float(psnr(copied[1:], reference[1:]).mean()),
+        ssim_copy=float(ssim(copied[1:], reference[1:]).mean()),
+        jaw_generated=_finite(pearson(measured, jaw)),
+        jaw_true=_finite(pearson(possible, jaw)),
+        faces_found=float(np.isfinite(measured).mean()),
+    )
+    curves = {"rendered": jaw, "true frames": possible, "generated frames": measured}
+    return figures, {name: [_finite(value) for value in curve] for name, curve in curves.items()}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _enlarged(frame: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] -> [SHOWN_SIZE, SHOWN_SIZE, 3]."""
+    return np.asarray(Image.fromarray(frame).resize((SHOWN_SIZE, SHOWN_SIZE), Image.Resampling.BICUBIC))
+
+
+def _side_by_side(truth: np.ndarray, made: np.ndarray) -> Iterable[np.ndarray]:
+    source = _enlarged(truth[0])
+    for true_frame, made_frame in zip(truth, made, strict=True):
+        yield np.concatenate([source, _enlarged(true_frame), _enlarged(made_frame)], axis=1)
+
+
+def _write_json(path: Path, content: object) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
