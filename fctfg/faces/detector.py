@@ -234,7 +234,7 @@ class InsightFaceDetector:
             raise FctfgError(
                 f"no SCRFD weights in {root}; get det_10g.onnx from the pack buffalo_l of the insightface project "
                 f"(github.com/deepinsight/insightface, non-commercial licence) and give its folder with "
-                f"--detector-root, or use --detector dlib"
+                f"--detector-weights, or use --detector dlib"
             )
         from insightface.model_zoo import get_model
 
