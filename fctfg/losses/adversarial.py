@@ -57,9 +57,9 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Ten
 
 
 def path_length_penalty(
-    images: Tensor, w: Tensor, mean_path_length: Tensor, decay: float, noise: Tensor
+    images: Tensor, w: Tensor, mean_path_length: Tensor, decay: float, noise: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """How unevenly a step in w changes the image; pure, the running mean is returned.
+    """How unevenly a step in w changes the image; the running mean is returned, not kept.
 
     length = || J_w^T y || with y = noise / sqrt(H W), averaged over layers under the root;
     a = mean + decay (E[length] - mean);  L = E[(length - a)^2]        (StyleGAN2, Eq. 4)
@@ -69,12 +69,13 @@ def path_length_penalty(
         w: [B, D] or [B, L, D], part of the graph of the images.
         mean_path_length: scalar, the running mean a of the step before.
         decay: 0.01 in StyleGAN2.
-        noise: standard normal, the images' shape.
+        noise: standard normal, the images' shape; None draws it.
 
     Returns:
         (penalty, new running mean without gradient), two scalars.
     """
     with torch.autocast(images.device.type, enabled=False):
+        noise = torch.randn_like(images, dtype=torch.float32) if noise is None else noise
         projection = (images.float() * (noise / math.sqrt(images.shape[2] * images.shape[3]))).sum()
         (gradient,) = torch.autograd.grad(projection, w, create_graph=True)
         lengths = gradient.square().sum(-1)

@@ -6,13 +6,13 @@ from torch import Tensor
 
 
 def contrastive_logits(
-    audio: Tensor, face: Tensor, shifted: Tensor | None = None, temperature: Tensor | float = 0.07
+    face: Tensor, audio: Tensor, shifted: Tensor | None = None, temperature: Tensor | float = 0.07
 ) -> Tensor:
     """Similarities of every face with its own sound, the other sounds of the batch, and its own sound shifted in time.
 
     Args:
-        audio: [B, D], unit length.
         face: [B, D], unit length.
+        audio: [B, D], unit length.
         shifted: [B, K, D], unit length: the sound of each face at K wrong times.
         temperature: divides the cosines.
 
@@ -26,17 +26,17 @@ def contrastive_logits(
 
 
 def contrastive(
-    audio: Tensor, face: Tensor, shifted: Tensor | None = None, temperature: Tensor | float = 0.07
+    face: Tensor, audio: Tensor, shifted: Tensor | None = None, temperature: Tensor | float = 0.07
 ) -> Tensor:
     """InfoNCE from faces to sounds.
 
     L = -E_b[ log( exp(cos(f_b, a_b)/t) / sum over candidates c of exp(cos(f_b, a_c)/t) ) ]
 
     Args:
-        audio, face, shifted, temperature: see :func:`contrastive_logits`.
+        face, audio, shifted, temperature: see :func:`contrastive_logits`.
 
     Returns:
         a scalar; ln(B + K) by chance.
     """
-    logits = contrastive_logits(audio.float(), face.float(), None if shifted is None else shifted.float(), temperature)
+    logits = contrastive_logits(face.float(), audio.float(), None if shifted is None else shifted.float(), temperature)
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))

@@ -1,4 +1,4 @@
-"""The reconstruction loss (Eq. 6)."""
+"""The reconstruction losses: the paper's (Eq. 6), and the squared one of stage 2."""
 
 from torch import Tensor
 
@@ -16,3 +16,16 @@ def reconstruction(frames: Tensor, target: Tensor) -> Tensor:
         a scalar.
     """
     return (frames - target).abs().mean()
+
+
+def squared_error(frames: Tensor, target: Tensor) -> Tensor:
+    """The mean squared difference, pSp's L2 term.
+
+    Args:
+        frames: [..., 3, H, W].
+        target: the same shape.
+
+    Returns:
+        a scalar.
+    """
+    return (frames - target).square().mean()

@@ -86,7 +86,7 @@ class Output(NamedTuple):
 
 
 class Latent(nn.Module):
-    """The three networks that FC-TFG adds between the inversion and the generator."""
+    """The three networks that FC-TFG adds between the inversion and the generator: E_can, E_m, temporal fusion."""
 
     def __init__(self, config: FCTFGConfig) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Latent(nn.Module):
 
 
 class FCTFG(nn.Module):
-    """The talking-face network.
+    """The talking-face network: the pre-trained parts and, between them, the latent space.
 
     Args:
         config: the latent space.

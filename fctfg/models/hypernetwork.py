@@ -169,6 +169,11 @@ class Hypernetwork(nn.Module):
                 own = OwnBlock(width, config.own_width, config.code_dim, size, convolution)
                 self.refinement_blocks[str(index)] = own
 
+    @property
+    def n_deltas(self) -> int:
+        """Entries of what :meth:`forward` returns: the generator's convolutions."""
+        return len(self.config.generator.convolutions)
+
     def forward(self, images: Tensor, reconstruction: Tensor) -> Deltas:
         """Weight offsets that bring the generator's image closer to the given one.
 
@@ -191,9 +196,8 @@ class Hypernetwork(nn.Module):
             )
         x = self.relu(self.bn1(self.conv1(torch.cat([images, reconstruction], dim=1))))
         features = self.body(x)
-        convolutions = range(len(self.config.generator.convolutions))
         blocks = self.refinement_blocks
-        return [blocks[str(i)](features) if str(i) in blocks else None for i in convolutions]
+        return [blocks[str(i)](features) if str(i) in blocks else None for i in range(self.n_deltas)]
 
 
 def add_deltas(deltas: Deltas | None, more: Deltas) -> Deltas:
@@ -220,7 +224,8 @@ def refine(
     """
     deltas: Deltas | None = None
     for _ in range(iterations):
-        reconstruction = generator(codes, deltas=deltas)
+        with torch.no_grad():  # what is looked at; gradients reach each iteration's offsets through their sum
+            reconstruction = generator(codes, deltas=deltas)
         deltas = add_deltas(deltas, hypernetwork(images, reconstruction))
     assert deltas is not None, "at least one iteration"
     return deltas

@@ -59,10 +59,20 @@ class EqualConv2d(nn.Module):
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.scale = 1.0 / math.sqrt(in_channels * kernel_size**2)
 
-    def forward(self, x: Tensor, gain: float = 1.0, stride: int = 1) -> Tensor:
-        """[B, in, H, W] -> [B, out, ...]: "same" padding with stride 1, none otherwise; ``gain`` scales the result."""
+    def forward(self, x: Tensor, gain: float = 1.0, stride: int = 1, bias: Tensor | None = None) -> Tensor:
+        """Convolve; the constants are multiplied into the weight, which is smaller than the images.
+
+        Args:
+            x: [B, in, H, W].
+            gain: a factor on the result.
+            stride: 1 pads to the "same" size, others do not pad.
+            bias: [out], added to the result as it is.
+
+        Returns:
+            [B, out, ...].
+        """
         padding = self.weight.shape[-1] // 2 if stride == 1 else 0
-        return F.conv2d(x, self.weight * (self.scale * gain), stride=stride, padding=padding)
+        return F.conv2d(x, self.weight * (self.scale * gain), bias, stride=stride, padding=padding)
 
 
 class FusedLeakyReLU(nn.Module):

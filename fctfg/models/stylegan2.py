@@ -92,10 +92,10 @@ class ModulatedConv2d(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(1, out_channels, in_channels, kernel_size, kernel_size))
         self.scale = 1.0 / math.sqrt(in_channels * kernel_size**2)
-        self.modulation = EqualLinear(style_dim, in_channels, bias_init=1.0)
         self.up = up
         if up:
             self.blur = FIR(pad=(1, 1), gain=4.0)
+        self.modulation = EqualLinear(style_dim, in_channels, bias_init=1.0)
 
     def offset_weight(self, delta: Tensor | None) -> Tensor:
         """W [O, I, k, k], or W(1 + delta) [S, O, I, k, k] for offsets [S, O, I, k, k] of HyperStyle."""
@@ -304,18 +304,17 @@ class ConvLayer(nn.Sequential):
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, down: bool = False) -> None:
-        layers: list[nn.Module] = [FIR(pad=(2, 2))] if down else []
-        super().__init__(*layers, EqualConv2d(in_channels, out_channels, kernel_size), FusedLeakyReLU(out_channels))
+        blur: list[nn.Module] = [FIR(pad=(2, 2))] if down else []
+        super().__init__(*blur, EqualConv2d(in_channels, out_channels, kernel_size), FusedLeakyReLU(out_channels))
         self.down = down
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         """[B, in, H, W] -> [B, out, H or H/2, W or W/2], times ``gain``."""
-        if self.down:
-            x = self[0](x)
-        conv, activate = self[-2], self[-1]
+        *blur, conv, activate = self
+        for layer in blur:
+            x = layer(x)
         gain *= SQRT2
-        stride, padding = (2, 0) if self.down else (1, conv.weight.shape[-1] // 2)
-        x = F.conv2d(x, conv.weight * (conv.scale * gain), activate.bias * gain, stride=stride, padding=padding)
+        x = conv(x, gain, stride=2 if self.down else 1, bias=activate.bias * gain)
         return F.leaky_relu(x, SLOPE)
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fctfg.models.experts.frozen import Freezable
 from fctfg.models.irse import IRSEConfig, body, input_layer
 from fctfg.ops.similarity import ARCFACE_TEMPLATE, invert_similarity, pixel_points, similarity_from_points, warp
 
@@ -29,7 +28,7 @@ class ArcFaceConfig:
             raise ValueError(f"dim must be positive and dropout in [0, 1): {self}")
 
 
-class ArcFace(Freezable):
+class ArcFace(nn.Module):
     """Aligned faces to unit vectors; keys are those of ``model_ir_se50.pth``."""
 
     template: Tensor

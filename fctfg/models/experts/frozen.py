@@ -1,32 +1,29 @@
 """Frozen judges: once frozen, a network can neither learn nor leave eval mode."""
 
-from typing import Self, TypeVar
+from types import MethodType
+from typing import TypeVar
 
 from torch import nn
 
-
-class Freezable(nn.Module):
-    """A module that :func:`freeze` can lock: ``train()`` of a parent then no longer reaches it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._frozen = False
-
-    @property
-    def frozen(self) -> bool:
-        """Whether the module is locked."""
-        return self._frozen
-
-    def train(self, mode: bool = True) -> Self:
-        """As in torch, but a frozen module stays in eval mode."""
-        return super().train(mode and not self._frozen)
-
-
-M = TypeVar("M", bound=Freezable)
+M = TypeVar("M", bound=nn.Module)
 
 
 def freeze(module: M) -> M:
-    """Lock a module in eval mode without gradients for its parameters; gradients still flow through it."""
+    """Lock a module in eval mode, without gradients for its parameters; gradients still flow through it.
+
+    The ``train()`` of a parent no longer reaches it (nor anything inside it): its own ``train`` is replaced.
+
+    Args:
+        module: changed in place.
+
+    Returns:
+        the same module.
+    """
     module.requires_grad_(False)
-    module._frozen = True
-    return module.eval()
+    module.train = MethodType(_stay_in_eval, module)  # type: ignore[method-assign]
+    return module.train()
+
+
+def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
+    """Stands in for ``nn.Module.train``: eval mode, whatever is asked for."""
+    return type(module).train(module, False)

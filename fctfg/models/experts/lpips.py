@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fctfg.errors import FctfgError
-from fctfg.models.experts.frozen import Freezable, freeze
-from fctfg.models.experts.vgg import VGG, VGGConfig
+from fctfg.models.experts.frozen import freeze
+from fctfg.models.experts.vgg import VGG19, VGGConfig
 
 # torchvision's alexnet().features -> the slices of the lpips package
 TRUNK = {0: "slice1.0", 3: "slice2.3", 6: "slice3.6", 8: "slice4.8", 10: "slice5.10"}
@@ -17,12 +17,12 @@ WHERE = (
 )
 
 
-class LPIPS(Freezable):
+class LPIPS(nn.Module):
     """The distance of two images by AlexNet's features, or by random VGG19 features in its place.
 
     Args:
         weights: path of torchvision's AlexNet state dict, or "random".
-        width: of the random features; see :class:`fctfg.models.experts.vgg.VGGConfig`.
+        width: of the random features, as a share of VGG19's; without effect on published weights.
 
     Attributes:
         description: one line on what is measured, for logs and cards.
@@ -31,11 +31,11 @@ class LPIPS(Freezable):
         FctfgError: if the weight file is missing or is not torchvision's AlexNet.
     """
 
-    def __init__(self, weights: str, width: float = 1.0) -> None:
+    def __init__(self, weights: str, width: float = 0.25) -> None:
         super().__init__()
         self.random = weights == "random"
         if self.random:
-            self.features = VGG(VGGConfig(width=width, weights="random"))
+            self.features = VGG19(VGGConfig(width=width, weights="random"))
             self.description = f"not LPIPS: distance by {self.features.description}"
         else:
             import lpips  # heavy; its linear heads are part of the package, the trunk is not

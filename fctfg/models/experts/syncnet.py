@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fctfg.models.audio_encoder import ConvSpec, conv_stack
-from fctfg.models.experts.frozen import Freezable
 from fctfg.ops.similarity import ARCFACE_TEMPLATE, invert_similarity, pixel_points, similarity_from_points, warp
 
 FRAMES = 5  # of one window
@@ -71,7 +70,7 @@ class SyncNetConfig:
             raise ValueError(f"width and dim must be positive: {self}")
 
 
-class SyncNet(Freezable):
+class SyncNet(nn.Module):
     """Embeds mel windows and mouths so that what belongs together is close; keys are the published ones."""
 
     template: Tensor
@@ -87,7 +86,7 @@ class SyncNet(Freezable):
         """Mel windows [B, 1, 80, 16] -> unit vectors [B, dim]."""
         return F.normalize(self.audio_encoder(mel).flatten(1).float(), dim=1)
 
-    def embed_face(self, faces: Tensor) -> Tensor:
+    def embed_faces(self, faces: Tensor) -> Tensor:
         """Mouths [B, 15, 48, 96] of :meth:`mouths` -> unit vectors [B, dim]."""
         return F.normalize(self.face_encoder(faces).flatten(1).float(), dim=1)
 
@@ -101,7 +100,7 @@ class SyncNet(Freezable):
         Returns:
             (audio [B, dim], face [B, dim]), float32 of unit length.
         """
-        return self.embed_audio(mel), self.embed_face(faces)
+        return self.embed_audio(mel), self.embed_faces(faces)
 
     def mouths(self, frames: Tensor, points: Tensor) -> Tensor:
         """Cut the mouths out of five frames; differentiable in the frames.

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fctfg.errors import FctfgError
-from fctfg.models.experts.frozen import Freezable, freeze
+from fctfg.models.experts.frozen import freeze
 from fctfg.randomness import generator
 
 # torchvision's vgg19().features up to relu5_1: channels of the convolutions, with 0 for a pooling
 PLAN = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512)
 TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
-UNUSED = tuple(f"features.{index}." for index in (30, 32, 34)) + ("classifier.",)  # behind relu5_1
+UNUSED = ("features.30.", "features.32.", "features.34.", "classifier.")  # behind relu5_1
 WHERE = (
     "torchvision's vgg19-dcbb9e9d.pth from https://download.pytorch.org/models/vgg19-dcbb9e9d.pth "
     "(BSD-3-Clause; trained on ImageNet, whose terms allow non-commercial research only)"
@@ -39,7 +39,7 @@ class VGGConfig:
             raise ValueError(f"the width must be positive, and 1 for published weights: {self}")
 
 
-class VGG(Freezable):
+class VGG19(nn.Module):
     """Frozen VGG19 up to relu5_1; keys are torchvision's ``features.{i}.weight|bias``.
 
     Attributes:
