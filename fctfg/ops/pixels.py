@@ -7,7 +7,7 @@ from torch import Tensor
 
 def to_images(frames: np.ndarray) -> Tensor:
     """uint8 [..., H, W, 3] RGB -> float32 [..., 3, H, W] in [-1, 1]."""
-    return torch.from_numpy(frames).movedim(-1, -3).float().div_(127.5).sub_(1.0).contiguous()
+    return torch.from_numpy(np.array(frames, order="C")).movedim(-1, -3).float().div_(127.5).sub_(1.0).contiguous()
 
 
 def to_pixels(images: Tensor) -> np.ndarray:

@@ -46,8 +46,8 @@ NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
 """Name in a file -> (network, its config)."""
 
 FCTFG_PARTS = ("generator", "visual_encoder", "audio_encoder", "hypernetwork")
-"""Networks inside `fctfg`. They are stored under their own names, so that another stage can take one of them alone;
-`fctfg.` holds the rest: the canonical and motion encoders and the temporal fusion."""
+"""Networks inside `fctfg`. They are stored under their own names, so that another stage can take one of them alone, and
+`fctfg.` holds the rest: the networks of the latent space. The hypernetwork is stored only when it is used."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def save_artifact(
 
     Args:
         path: target; its folder is created when it is missing.
-        networks: names of `NETWORKS`; `fctfg` brings its parts along.
+        networks: by names of `NETWORKS`; `fctfg` brings its parts along.
         stage: name of the stage.
         card: JSON-able.
         dtype: how floating point tensors are stored; "float16" halves the file (tensors with a value beyond its range
@@ -97,7 +97,7 @@ def save_artifact(
         raise ValueError("no network to save")
     tensors: dict[str, Tensor] = {}
     for name, network in networks.items():
-        for key, tensor in _own_state(name, network).items():
+        for key, tensor in _own_state(network).items():
             tensors[f"{name}.{key}"] = _stored(tensor, dtype)
     metadata = {
         "format": FORMAT,
@@ -166,7 +166,7 @@ def build(artifact: Artifact, name: str) -> nn.Module:
 
     Args:
         artifact: what `load_artifact` returned.
-        name: of `NETWORKS`; `fctfg` is composed of the parts in the artifact.
+        name: of `NETWORKS`; `fctfg` is composed of its parts.
 
     Returns:
         The network, on the CPU, in training mode as constructed.
@@ -175,17 +175,13 @@ def build(artifact: Artifact, name: str) -> nn.Module:
         FctfgError: the artifact lacks the network, or its tensors do not cover the network completely.
     """
     config = _config(artifact, name)
-    if name != "fctfg":
-        network = NETWORKS[name][0](config)
-        load_into(artifact, name, network)
-        return network
-    parts = {part: build(artifact, part) for part in FCTFG_PARTS if part != "hypernetwork" or part in artifact.configs}
+    parts = {part: build(artifact, part) for part in _parts_of(config)} if name == "fctfg" else {}
     try:
-        fctfg = FCTFG(config, **parts)
+        network = _network_class(name)(config, **parts)
     except ValueError as error:
         raise FctfgError(f"{artifact.path}: the networks do not fit together: {error}") from error
-    load_into(artifact, "fctfg", fctfg)
-    return fctfg
+    load_into(artifact, name, network)
+    return network
 
 
 def load_into(artifact: Artifact, name: str, network: nn.Module) -> int:
@@ -193,7 +189,7 @@ def load_into(artifact: Artifact, name: str, network: nn.Module) -> int:
 
     Args:
         artifact: what `load_artifact` returned.
-        name: of `NETWORKS`. For `fctfg` only what is not a part is loaded (see `FCTFG_PARTS`).
+        name: of `NETWORKS`; for `fctfg` only what is not a part is loaded (see `FCTFG_PARTS`).
         network: receives the tensors, on its device and in its dtype.
 
     Returns:
@@ -204,7 +200,7 @@ def load_into(artifact: Artifact, name: str, network: nn.Module) -> int:
             the configs differ. The network is unchanged then.
     """
     theirs = _config(artifact, name)
-    state, wanted = artifact.state_dicts[name], _own_state(name, network)
+    state, wanted = artifact.state_dicts[name], _own_state(network)
     missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     reshaped = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
@@ -212,9 +208,8 @@ def load_into(artifact: Artifact, name: str, network: nn.Module) -> int:
         if state[key].shape != wanted[key].shape
     ]
     if missing or unexpected or reshaped:
-        differences = config_differences(network.config, theirs) if type(network.config) is type(theirs) else []
         kinds = (
-            ("other configuration", differences),
+            ("other configuration", config_differences(network.config, theirs)),
             ("missing", missing),
             ("unexpected", unexpected),
             ("other shape", reshaped),
@@ -255,7 +250,7 @@ def write_export(
         FctfgError: the folder cannot be written.
     """
     parameters = {
-        name: sum(p.numel() for key, p in network.named_parameters() if key in _own_state(name, network))
+        name: sum(p.numel() for key, p in network.named_parameters() if key in _own_state(network))
         for name, network in _with_parts(networks).items()
     }
     full = {**complete_card(card, stage), "parameters": parameters}
@@ -268,28 +263,27 @@ def write_export(
     return weights
 
 
+def _parts_of(config: FCTFGConfig) -> tuple[str, ...]:
+    return tuple(part for part in FCTFG_PARTS if part != "hypernetwork" or config.hypernetwork != "off")
+
+
 def _with_parts(networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """Checks names and classes, and lists the parts of `fctfg` beside it."""
     flat = dict(networks)
     for name, network in networks.items():
-        if name not in NETWORKS:
-            raise ValueError(f"unknown network {name!r}; one of {', '.join(NETWORKS)}")
-        if not isinstance(network, NETWORKS[name][0]):
-            raise ValueError(f"{name} must be a {NETWORKS[name][0].__name__}, got {type(network).__name__}")
-    if "fctfg" in networks:
-        for part in FCTFG_PARTS:
-            network = getattr(networks["fctfg"], part)
-            if part in networks and networks[part] is not network:
+        expected = _network_class(name)
+        if not isinstance(network, expected):
+            raise ValueError(f"{name} must be a {expected.__name__}, got {type(network).__name__}")
+        for part in _parts_of(network.config) if isinstance(network, FCTFG) else ():
+            if flat.setdefault(part, getattr(network, part)) is not getattr(network, part):
                 raise ValueError(f"{part} is given beside an fctfg that contains another one")
-            if network is not None:
-                flat[part] = network
     return flat
 
 
-def _own_state(name: str, network: nn.Module) -> dict[str, Tensor]:
-    """State dict without the tensors of parts that are stored under their own names."""
+def _own_state(network: nn.Module) -> dict[str, Tensor]:
+    """State dict; of an FCTFG without its parts."""
     state = network.state_dict()
-    if name != "fctfg":
+    if not isinstance(network, FCTFG):
         return state
     return {key: tensor for key, tensor in state.items() if key.partition(".")[0] not in FCTFG_PARTS}
 
@@ -353,9 +347,13 @@ def _header(path: Path, metadata: Mapping[str, str]) -> tuple[str, dict[str, Any
     return stage, configs, card
 
 
-def _config(artifact: Artifact, name: str) -> Any:
+def _network_class(name: str) -> type[nn.Module]:
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}; one of {', '.join(NETWORKS)}")
+    return NETWORKS[name][0]
+
+
+def _config(artifact: Artifact, name: str) -> Any:
     if name not in artifact.configs:
         raise FctfgError(
             f"{artifact.path} (stage {artifact.stage!r}) holds no {name}, only {', '.join(artifact.configs)}; pass the "

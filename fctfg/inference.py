@@ -1,0 +1,375 @@
+"""Talking faces from trained weights: a portrait, a sound and, if wanted, a driving video."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import fctfg
+from fctfg.atomic import atomic_path
+from fctfg.errors import FctfgError
+from fctfg.faces.crop import NoCropError, cut_out, tube
+from fctfg.faces.detector import DlibDetector, FaceDetector
+from fctfg.faces.track import Tracker, boxes_of
+from fctfg.media import FPS, SAMPLE_RATE, read_audio, read_frames, read_image, write_video
+from fctfg.models.fctfg import FCTFG
+from fctfg.ops.mel import mel_spectrogram
+from fctfg.ops.pixels import to_images, to_pixels
+from fctfg.ops.windows import mel_windows
+from fctfg.weights.artifact import Artifact, build, load_artifact, require
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_WEIGHTS = Path(__file__).parent / "pretrained" / "talking_face.safetensors"
+SAMPLES_PER_FRAME = round(SAMPLE_RATE / FPS)
+SPOOL_BYTES = 256 * 2**20  # driving frames kept in memory before they go to a temporary file
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done ("driver", then "frames"), how many frames of it are done, and how many there are."""
+
+
+class TalkingFace:
+    """A trained FC-TFG, ready to animate portraits.
+
+    Attributes:
+        model: the network, in eval mode, without gradients.
+        artifact: where the weights came from (path, sha256, card); its tensors are in `model`.
+        size: height and width of the frames, in pixels.
+    """
+
+    def __init__(self, model: FCTFG, artifact: Artifact, device: str | torch.device = "cpu") -> None:
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.artifact = artifact
+        self.device = torch.device(device)
+        self.size = model.generator.config.resolution
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path | None = None, device: str | torch.device = "cpu") -> TalkingFace:
+        """Loads the weights of stage `talking_face`.
+
+        Args:
+            path: run folder, or a file that a run exported; None takes the weights that come with the package.
+            device: where to compute.
+
+        Raises:
+            FctfgError: the weights are missing, damaged, or of another stage.
+        """
+        if path is None and not DEFAULT_WEIGHTS.is_file():
+            raise FctfgError(
+                "this installation of fctfg comes without default weights; pass the folder of a talking_face run or "
+                "its export/weights.safetensors (--weights)"
+            )
+        artifact = load_artifact(DEFAULT_WEIGHTS if path is None else path)
+        require(artifact, "talking_face")
+        model = build(artifact, "fctfg")
+        assert isinstance(model, FCTFG)
+        return cls(model, artifact, device)
+
+    def animate(
+        self,
+        portrait: np.ndarray | Tensor,
+        audio: np.ndarray,
+        driver: Iterable[np.ndarray] | None = None,
+        window: int = 5,
+        batch: int = 1,
+    ) -> Iterator[np.ndarray]:
+        """Streams the frames of a portrait that speaks a sound.
+
+        The frames are made in windows that do not overlap (paper, section 1). Memory does not grow with the length, but
+        for the sound itself (90 kB per second) and its mel spectrogram.
+
+        Args:
+            portrait: uint8 [H, W, 3] RGB, or float [3, H, W] in [-1, 1]; the face cropped as in training, square.
+            audio: float [N], mono, 16 kHz, in [-1, 1].
+            driver: gives pose, eyes and expression: uint8 [H, W, 3] RGB frames at 25 per second, square, cropped as in
+                training. Shorter than the sound: it is played forwards and backwards in turn; longer: the rest is
+                not read. None: the portrait drives.
+            window: T, frames per window (5 in training).
+            batch: windows per forward pass; the frames do not depend on it.
+
+        Yields:
+            round(25 N / 16000) frames, uint8 [size, size, 3] RGB.
+
+        Raises:
+            FctfgError: the sound has no samples for a single frame or is not finite, a picture is not square, or the
+                driver has no frames.
+            ValueError: another shape or type.
+        """
+        if window < 1 or batch < 1:
+            raise ValueError(f"window and batch must be at least 1, got {window} and {batch}")
+        picture = self._image(portrait, "the portrait")  # [3, H, W]
+        total = frame_count(audio)
+        missing = max(0, total * SAMPLES_PER_FRAME - len(audio))
+        mel = mel_spectrogram(torch.from_numpy(np.pad(audio.astype(np.float32), (0, missing))))  # [80, M]
+        if driver is None:
+            driving: Iterator[Tensor] = itertools.repeat(picture)
+        else:
+            crops = (self._square(frame, "a frame of the driver") for frame in driver)
+            driving = (to_images(frame) for frame in _back_and_forth(crops, self.size))
+        return self._stream(picture, mel, driving, total, window, batch)
+
+    def _stream(
+        self, picture: Tensor, mel: Tensor, driving: Iterator[Tensor], total: int, window: int, batch: int
+    ) -> Iterator[np.ndarray]:
+        with torch.inference_mode():
+            source = self.model.encode_source(picture[None].to(self.device))
+        for start in range(0, total, window * batch):
+            windows = min(batch, -(-(total - start) // window))  # the last window is filled up, and trimmed below
+            count = windows * window
+            frames = torch.stack(list(itertools.islice(driving, count)))  # [BT, 3, H, W]
+            sound = mel_windows(mel, torch.arange(start, start + count), fps=FPS)  # [BT, 1, 80, 16]
+            with torch.inference_mode():
+                z_motion = self.model.encode_motion(
+                    frames.unflatten(0, (windows, window)).to(self.device),
+                    sound.unflatten(0, (windows, window)).to(self.device),
+                )  # [B, T, L', D]
+                z_fused = self.model.fuse(source.z_canonical.expand(windows, -1, -1), z_motion)
+                images = self.model.decode(source.z_source.expand(windows, -1, -1), z_fused, source.deltas)
+            yield from to_pixels(images.flatten(0, 1)[: total - start])
+
+    def generate(
+        self,
+        portrait: str | Path,
+        audio: str | Path,
+        out: str | Path,
+        driver: str | Path | None = None,
+        crop: bool = True,
+        batch: int = 1,
+        detector: FaceDetector | None = None,
+        progress: Progress | None = None,
+    ) -> int:
+        """Writes a video, H.264 and AAC, of a portrait that speaks a sound.
+
+        Beside it goes a record of its making: `O.json` for `O.mp4`. Both files say that the face is synthetic.
+
+        Args:
+            portrait: picture file. The largest face in it is cropped as `fctfg prepare` crops.
+            audio: any file with sound that PyAV reads (wav, mp3, mp4, ...).
+            out: the video to write (mp4).
+            driver: video file. The face that can be followed longest while the sound lasts drives; one fixed crop.
+            crop: False when portrait and driver are crops already; they are only resized then.
+            batch: windows per forward pass.
+            detector: finds the faces, as in `fctfg prepare`; None: dlib's.
+            progress: called after each frame.
+
+        Returns:
+            Number of frames written.
+
+        Raises:
+            FctfgError: an input is missing, unreadable or without a face or sound; `out` cannot be written, is not
+                named .mp4, or is one of the inputs.
+        """
+        portrait, audio, out = Path(portrait), Path(audio), Path(out)
+        inputs = {"portrait": portrait, "audio": audio}
+        if driver is not None:
+            inputs["driver"] = Path(driver)
+        _check_output(out, inputs.values())
+        picture, sound = read_image(portrait), read_audio(audio)
+        total = frame_count(sound, str(audio))
+        frames: Iterable[np.ndarray] | None = None
+        if crop:
+            detector = detector or DlibDetector()
+            picture = crop_portrait(picture, self.size, detector, str(portrait))
+            if driver is not None:
+                frames = crop_driver(Path(driver), total, self.size, detector, progress)
+        elif driver is not None:
+            frames = read_frames(driver, end=total / FPS)
+        made = self.animate(picture, sound, frames, batch=batch)
+        if progress is not None:
+            made = _reporting(made, "frames", total, progress)
+        comment = f"generated by fctfg {fctfg.__version__}, synthetic face"
+        count = write_video(out, made, audio=sound, metadata={"comment": comment})
+        self._write_record(out, comment, count, inputs)
+        return count
+
+    def _image(self, picture: np.ndarray | Tensor, what: str) -> Tensor:
+        """A picture as [3, size, size] in [-1, 1]."""
+        if isinstance(picture, Tensor):
+            if picture.ndim != 3 or picture.shape[0] != 3 or not picture.is_floating_point():
+                raise ValueError(
+                    f"{what} as a tensor must be float [3, H, W], got {picture.dtype} {tuple(picture.shape)}"
+                )
+            picture = to_pixels(picture)
+        return to_images(self._square(picture, what))
+
+    def _square(self, picture: np.ndarray, what: str) -> np.ndarray:
+        """A square picture, uint8 [H, W, 3], resized to [size, size, 3]."""
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise ValueError(f"{what} must be uint8 [H, W, 3], got {picture.dtype} {picture.shape}")
+        height, width = picture.shape[:2]
+        if height != width:
+            raise FctfgError(
+                f"{what} is {width} x {height} pixels, but a crop must be square; crop the face as `fctfg prepare` does"
+            )
+        return cut_out(picture, (0, 0, width, height), self.size)
+
+    def _write_record(self, out: Path, comment: str, frames: int, inputs: dict[str, Path]) -> None:
+        """Writes `O.json` beside `O.mp4`: what the video was made from."""
+        record = {
+            "comment": comment,
+            "fctfg_version": fctfg.__version__,
+            "frames": frames,
+            "inputs": {name: {"file": path.name, "sha256": _sha256(path)} for name, path in inputs.items()},
+            "weights": {
+                "file": self.artifact.path.name,
+                "sha256": self.artifact.sha256,
+                "stage": self.artifact.stage,
+                "licences": self.artifact.card.get("licences"),
+            },
+        }
+        with atomic_path(out.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def frame_count(audio: np.ndarray, name: str = "the sound") -> int:
+    """Frames that a sound lasts, at 25 per second.
+
+    Args:
+        audio: float [N], mono, 16 kHz.
+        name: of the sound, for the error.
+
+    Returns:
+        round(25 N / 16000), at least 1.
+
+    Raises:
+        FctfgError: the sound is shorter than half a frame (20 ms), or holds values that are not finite.
+        ValueError: not float [N].
+    """
+    if audio.ndim != 1 or not np.issubdtype(audio.dtype, np.floating):
+        raise ValueError(f"{name} must be float [N], mono, got {audio.dtype} {audio.shape}")
+    count = round(len(audio) * FPS / SAMPLE_RATE)
+    if count < 1:
+        raise FctfgError(f"{name} is only {1000 * len(audio) / SAMPLE_RATE:.0f} ms long; a frame lasts 40 ms")
+    if not np.isfinite(audio).all():
+        raise FctfgError(f"{name} holds values that are not finite numbers; convert it again")
+    return count
+
+
+def crop_portrait(picture: np.ndarray, size: int, detector: FaceDetector, name: str) -> np.ndarray:
+    """Crops the largest face of a picture as `fctfg prepare` crops a clip of one frame.
+
+    Args:
+        picture: uint8 [H, W, 3] RGB.
+        size: side of the crop.
+        detector: finds the faces.
+        name: of the picture, for the errors.
+
+    Returns:
+        uint8 [size, size, 3].
+
+    Raises:
+        FctfgError: no face was found, or it is cut off by the picture's edge.
+    """
+    faces = detector.detect(picture)
+    if not faces:
+        raise FctfgError(
+            f"no face was found in {name}; pass a sharp picture of a face from the front, at least 80 pixels high"
+        )
+    if len(faces) > 1:
+        logger.warning("%s shows %d faces; the largest is used", name, len(faces))
+    height, width = picture.shape[:2]
+    try:
+        crop = tube(np.array([faces[0].box], np.float32), detector.head, width, height)
+    except NoCropError as error:
+        raise FctfgError(f"{name}: {error}; pass a picture with some space around the face") from error
+    return cut_out(picture, crop, size)
+
+
+def crop_driver(
+    path: Path, total: int, size: int, detector: FaceDetector, progress: Progress | None = None
+) -> Iterator[np.ndarray]:
+    """Crops the face of a driving video with one fixed box, as `fctfg prepare` does; the video is read twice.
+
+    The face that can be followed for the most frames is taken, and only the frames in which it is seen.
+
+    Args:
+        path: video.
+        total: frames that are wanted; what comes after them is not looked at.
+        size: side of the crop.
+        detector: finds and follows the faces.
+        progress: called after each frame of the search.
+
+    Returns:
+        Frames, uint8 [size, size, 3], at 25 per second; at most `total`.
+
+    Raises:
+        FctfgError: the video cannot be read, shows no face, or its face leaves the picture or moves too far.
+    """
+    tracker = Tracker(detector)
+    height = width = 0
+    frames = read_frames(path, end=total / FPS)
+    for frame in frames if progress is None else _reporting(frames, "driver", total, progress):
+        height, width = frame.shape[:2]
+        tracker.update(frame)
+    tracks = tracker.finish()
+    if not tracks:
+        raise FctfgError(f"no face was found in the driver {path}; pass a video of a face from the front")
+    track = max(tracks, key=lambda track: len(track.faces))
+    if len(tracks) > 1:
+        logger.warning("%s shows %d faces or loses one; the longest track drives", path, len(tracks))
+    if track.start > 0 or track.end < tracker.frame:
+        seen = f"{track.start / FPS:.2f} to {track.end / FPS:.2f} s"
+        logger.warning("the face of %s is seen from %s; only these frames drive", path, seen)
+    try:
+        crop = tube(boxes_of(track), detector.head, width, height)
+    except NoCropError as error:
+        raise FctfgError(f"the driver {path}: {error}; pass a steadier video") from error
+    again = itertools.islice(read_frames(path), track.start, track.end)
+    return (cut_out(frame, crop, size) for frame in again)
+
+
+def _check_output(out: Path, inputs: Iterable[Path]) -> None:
+    """Raises FctfgError before any work is done where the video could not be written in the end."""
+    if out.suffix.lower() != ".mp4":
+        raise FctfgError(f"the video {out} must have a name that ends in .mp4")
+    for path in inputs:
+        if path.exists() and out.exists() and path.samefile(out):
+            raise FctfgError(f"the video {out} would overwrite an input; choose another name")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise FctfgError(f"the video {out} cannot be written: {folder} is not a writable folder; choose another one")
+
+
+def _back_and_forth(frames: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Repeats frames without end: 0, 1, ..., n-1, n-2, ..., 0, 1, ...
+
+    Args:
+        frames: uint8 [size, size, 3] each; read once, kept in a temporary file once they are many.
+        size: height and width.
+
+    Raises:
+        FctfgError: there are no frames.
+    """
+    bytes_per_frame = size * size * 3
+    with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
+        count = 0
+        for frame in frames:
+            spool.write(frame.tobytes())
+            count += 1
+            yield frame
+        if count == 0:
+            raise FctfgError("the driver has no frames; pass a video, or no driver")
+        for index in itertools.cycle(itertools.chain(range(count - 2, -1, -1), range(1, count)) if count > 1 else [0]):
+            spool.seek(index * bytes_per_frame)
+            yield np.frombuffer(spool.read(bytes_per_frame), np.uint8).reshape(size, size, 3)
+
+
+def _reporting(frames: Iterator[np.ndarray], what: str, total: int, progress: Progress) -> Iterator[np.ndarray]:
+    for done, frame in enumerate(frames, start=1):
+        yield frame
+        progress(what, done, total)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
