@@ -31,8 +31,7 @@ _CLOCK_ERROR = 1e-3  # s; containers with millisecond clocks (Matroska) round ea
 _JUMP = 10.0  # s; a stamp further off than this is a reset clock (joined transport streams), not a pause
 _GAP = 0.02  # s; a longer hole between two pieces of sound is silence, a shorter one is rounding
 _SEEK = 2.0  # s; reading that starts later than this seeks to a key frame first
-_TRUNCATED = 0.5  # s; pictures that end this much before the file's own table of contents says are cut off
-_WITH_INDEX = {"mov", "mp4", "matroska", "webm"}  # containers that state the duration instead of guessing it
+_WITH_INDEX = {"mov", "mp4", "matroska", "webm"}  # containers in which seeking to a time is exact
 _TEXT_ART = {"tty", "bin", "xbin", "adf", "idf"}  # ffmpeg "plays" text files with these
 # ITU-R BS.775: weights of the loudspeakers in a mono mix, brought to a sum of 1 in `_mono`; the LFE is left out.
 _MIX = {"FL": 1.0, "FR": 1.0, "FC": 2**0.5, "BL": 0.5, "BR": 0.5, "SL": 0.5, "SR": 0.5, "BC": 0.5, "LFE": 0.0}
@@ -76,6 +75,7 @@ def _open(path: Path) -> Iterator[av.container.InputContainer]:
         with av.open(str(path), metadata_errors="replace") as container:
             if set(container.format.name.split(",")) & _TEXT_ART:
                 raise FctfgError(f"{path} is not a video or sound file")
+            _check_whole(path, container)
             yield container
     except av.error.InvalidDataError as error:
         if _looks_like_mp4(path):
@@ -83,6 +83,16 @@ def _open(path: Path) -> Iterator[av.container.InputContainer]:
         raise FctfgError(f"{path} is not a readable video or sound file ({error.strerror})") from error
     except av.error.FFmpegError as error:
         raise FctfgError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _check_whole(path: Path, container: av.container.InputContainer) -> None:
+    """Raise when an mp4's table of contents names bytes beyond the end of the file."""
+    if "mp4" not in container.format.name.split(","):
+        return
+    for stream in container.streams:
+        entries = stream.index_entries
+        if len(entries) and entries[-1].pos + entries[-1].size > path.stat().st_size:
+            raise FctfgError(f"{path} is damaged or cut off; copy or download it again")
 
 
 def _looks_like_mp4(path: Path) -> bool:
@@ -240,7 +250,6 @@ def read_frames(path: str | Path, fps: float = FPS, start: float = 0.0, end: flo
             shown, shown_until = frame, time + duration
         if shown is None:
             raise FctfgError(f"{path} is damaged or cut off: no picture can be decoded; copy or download it again")
-        _check_length(path, _promised(container, stream), shown_until)
         while (now := start + index / fps) < shown_until - _CLOCK_ERROR:
             if end is not None and now >= end - _CLOCK_ERROR:
                 return
@@ -248,16 +257,12 @@ def read_frames(path: str | Path, fps: float = FPS, start: float = 0.0, end: flo
             index += 1
 
 
-def _promised(container: av.container.InputContainer, stream: av.VideoStream | av.AudioStream) -> float | None:
-    """Length in seconds by an mp4's table of contents; None where the container only guesses."""
+def _stated_length(container: av.container.InputContainer, stream: av.AudioStream) -> float:
+    """Length of the sound in seconds by an mp4's table of contents, without what the encoder filled its last packet with;
+    infinite where the container does not tell."""
     if "mp4" not in container.format.name.split(",") or not stream.duration or stream.time_base is None:
-        return None
+        return float("inf")
     return float(stream.duration * stream.time_base)
-
-
-def _check_length(path: Path, promised: float | None, length: float) -> None:
-    if promised is not None and length < promised - _TRUNCATED:
-        raise FctfgError(f"{path} is cut off: it ends at {length:.1f} s of {promised:.1f} s; copy or download it again")
 
 
 def _first_picture_time(path: Path) -> float | None:
@@ -348,11 +353,8 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Samples:
             pieces += [out.to_ndarray()[0] for out in resampler.resample(frame)]
         if not sent:
             raise FctfgError(f"the sound track of {path} is empty; give a file with sound")
-        length, promised = sent / rate, _promised(container, stream)
-        _check_length(path, promised, length)
+        length = min(sent / rate, _stated_length(container, stream))
         pieces += [out.to_ndarray()[0] for out in resampler.resample(None)]
-    if promised is not None:
-        length = min(length, promised)  # the encoder filled its last packet with zeros
     sound = np.concatenate(pieces).astype(np.float32)[: round(length * sample_rate)]
     offset = round((begin - (begin if origin is None else origin)) * sample_rate)
     return np.pad(sound, (offset, 0)) if offset > 0 else sound[-offset:]
