@@ -258,8 +258,10 @@ def read_frames(path: str | Path, fps: float = FPS, start: float = 0.0, end: flo
 
 
 def _stated_length(container: av.container.InputContainer, stream: av.AudioStream) -> float:
-    """Length of the sound in seconds by an mp4's table of contents, without what the encoder filled its last packet with;
-    infinite where the container does not tell."""
+    """Length of the sound in seconds by an mp4's table of contents, which leaves out the filling of the last packet.
+
+    Infinite in other containers.
+    """
     if "mp4" not in container.format.name.split(",") or not stream.duration or stream.time_base is None:
         return float("inf")
     return float(stream.duration * stream.time_base)
