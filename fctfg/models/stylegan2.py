@@ -168,8 +168,10 @@ class ToRGB(nn.Module):
         weight = self.conv.offset_weight(delta)[..., 0, 0]
         with torch.autocast(x.device.type, enabled=False):
             scales = self.conv.modulation(style.float())
-        rgb = modulated_rgb(x, weight, scales, self.conv.scale) + self.bias
-        return rgb if skip is None else rgb + self.upsample(skip)
+        rgb = modulated_rgb(x, weight, scales, self.conv.scale)
+        with torch.autocast(x.device.type, enabled=False):  # the image adds up in float32
+            image = rgb.float() + self.bias
+            return image if skip is None else image + self.upsample(skip)
 
 
 class ConstantInput(nn.Module):
@@ -311,6 +313,7 @@ class ConvLayer(nn.Sequential):
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         """[B, in, H, W] -> [B, out, H or H/2, W or W/2], times ``gain``."""
         *blur, conv, activate = self
+        assert isinstance(conv, EqualConv2d) and isinstance(activate, FusedLeakyReLU)
         for layer in blur:
             x = layer(x)
         gain *= SQRT2
