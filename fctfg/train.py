@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import difflib
 import logging
+import netrc
+import os
 import re
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import pytorch_lightning as pl
 import yaml
@@ -30,7 +33,7 @@ from fctfg.stages import (
     SyncExpert,
     TalkingFaceStage,
 )
-from fctfg.stages.base import Stage
+from fctfg.stages.base import Stage, say
 from fctfg.stages.callbacks.export import Export
 from fctfg.stages.callbacks.last_checkpoint import LastCheckpoint
 from fctfg.stages.callbacks.progress import TrainingProgress
@@ -90,9 +93,7 @@ class TrainCommand(LightningCLI):
         )
 
     def _wandb(self, config: dict[str, Any]) -> Logger:
-        import wandb
-
-        logged_in = wandb.login(prompt=False)
+        mode = os.environ.setdefault("WANDB_MODE", "online" if wandb_key_is_known() else "offline")
         identifier = re.sub(r"[^A-Za-z0-9_-]+", "-", self.config["run"])
         logger = WandbLogger(
             project=self.config["wandb_project"],
@@ -100,14 +101,41 @@ class TrainCommand(LightningCLI):
             id=identifier,
             resume="allow",
             save_dir=str(self.folder),
-            offline=not logged_in,
+            offline=mode != "online",
         )
+        if mode == "offline":
+            say(f"W&B: offline; `wandb sync {self.folder}/wandb/offline-run-*` uploads the run")
         logger.log_hyperparams(config | {"dataset_hash": self.datamodule.hash})
         return logger
 
     def _write_config(self, config: dict[str, Any]) -> None:
         with atomic_path(self.folder / "config.yaml") as partial:
             partial.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def _quieten() -> None:
+    """One line for each thing that matters: ours; Lightning and W&B speak up for warnings only."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("fctfg").setLevel(logging.INFO)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("WANDB_SILENT", "true")
+    for message in (".*does not have many workers.*", ".*dataloader is not resumable.*", ".*LeafSpec.*", ".*logging interval.*"):
+        warnings.filterwarnings("ignore", message)
+
+
+def wandb_key_is_known() -> bool:
+    """Whether W&B could log in without asking: a key in the environment, or the host in the user's netrc.
+
+    W&B itself is not asked, since an offline run that follows a failed login waits for the network.
+    """
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def _explain(message: str, parser: LightningArgumentParser) -> str:
@@ -140,10 +168,7 @@ def train(arguments: list[str]) -> None:
         UsageError: an unknown or ill-typed setting.
         FctfgError: data, weights or a checkpoint that cannot be used.
     """
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.INFO)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
-    warnings.filterwarnings("ignore", ".*not inside the `Logger`.*")
+    _quieten()
     argv, sys.argv = sys.argv, sys.argv[:1]  # Lightning warns when both are given
     try:
         command = TrainCommand(

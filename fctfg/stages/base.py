@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from fctfg.data.batch import Batch
@@ -17,6 +18,9 @@ from fctfg.randomness import derive_seed
 from fctfg.stages.networks import Networks
 from fctfg.weights.artifact import build, load_artifact
 from fctfg.weights.config_json import config_differences
+
+
+say = rank_zero_only(logging.getLogger("fctfg").info)
 
 
 class Stage(pl.LightningModule, ABC):
@@ -69,15 +73,14 @@ class Stage(pl.LightningModule, ABC):
                 f"{self.init_from[role]}: its {name} has another size than this configuration asks for "
                 f"({'; '.join(differences)}); use the same networks.* in both stages"
             )
-        rank_zero_info(
-            f"{name}: {len(network.state_dict())} of {len(network.state_dict())} tensors from {self.init_from[role]}"
-        )
+        tensors = len(network.state_dict())
+        say(f"{name}: {tensors} of {tensors} tensors from {self.init_from[role]}")
         return network
 
     def announce_new(self, **networks: nn.Module) -> None:
         """Says which networks start untrained."""
         for name, network in networks.items():
-            rank_zero_info(f"{name}: new, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
+            say(f"{name}: new, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
 
     # ---- to be given by each stage
 

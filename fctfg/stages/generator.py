@@ -109,7 +109,7 @@ class GeneratorStage(Stage):
             images = self.generator(codes, noise="random")
             penalty, mean = path_length_penalty(images, codes, self.mean_path_length, self.path_length_decay)
             loss = loss + penalty * (self.path_length_weight * self.path_length_every)
-            self.mean_path_length.copy_(self.trainer.strategy.reduce(mean.detach(), reduce_op="mean"))
+            self.mean_path_length.copy_(self.trainer.strategy.reduce(mean, reduce_op="mean"))
             terms |= {"path_length": penalty.detach(), "mean_path_length": self.mean_path_length}
         self.descend(loss, optimizer_g, list(self.generator.parameters()))
         self.untoggle_optimizer(optimizer_g)

@@ -17,7 +17,7 @@ from fctfg.metrics.psnr import psnr
 from fctfg.models.experts.arcface import ArcFace
 from fctfg.models.experts.frozen import freeze
 from fctfg.models.experts.lpips import LPIPS
-from fctfg.models.hypernetwork import Hypernetwork
+from fctfg.models.hypernetwork import Deltas, Hypernetwork, add_deltas, refine
 from fctfg.models.stylegan2 import Generator
 from fctfg.models.visual_encoder import VisualEncoder
 from fctfg.stages.base import Stage
@@ -62,7 +62,7 @@ class Inversion(Stage):
         recogniser = self.take("identity_expert", "identity_expert", networks.identity_expert)
         assert isinstance(recogniser, ArcFace)
         self.identity_expert = freeze(recogniser)
-        self.lpips = freeze(LPIPS(networks.lpips))
+        self.lpips = LPIPS(networks.lpips, networks.perceptual.width)
 
     def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Every frame of the batch, [N, 3, H, W], and its points."""
@@ -179,19 +179,9 @@ class HypernetworkStage(Inversion):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return ranger(self.hypernetwork.parameters(), self.learning_rate)
 
-    def refine(self, images: Tensor, codes: Tensor, reconstruction: Tensor, deltas: list[Tensor | None]) -> Any:
-        """One refinement: new offsets are added to the ones so far; returns the reconstruction and the offsets."""
-        new = self.hypernetwork(images, reconstruction)
-        deltas = [a if b is None else b if a is None else a + b for a, b in zip(deltas, new, strict=True)]
-        return self.generator(codes, deltas=deltas), deltas
-
     def invert(self, images: Tensor) -> Tensor:
         codes = self.visual_encoder(images)
-        reconstruction = self.generator(codes)
-        deltas: list[Tensor | None] = [None] * self.hypernetwork.n_deltas
-        for _ in range(self.refinements):
-            reconstruction, deltas = self.refine(images, codes, reconstruction, deltas)
-        return reconstruction
+        return self.generator(codes, deltas=refine(self.hypernetwork, self.generator, images, codes, self.refinements))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         images, points = self._images(batch)
@@ -200,10 +190,11 @@ class HypernetworkStage(Inversion):
         with torch.no_grad():
             codes = self.visual_encoder(images)
             reconstruction = self.generator(codes)
-        deltas: list[Tensor | None] = [None] * self.hypernetwork.n_deltas
+        deltas: Deltas | None = None
         terms: dict[str, Tensor] = {}
         for _ in range(self.refinements):
-            reconstruction, deltas = self.refine(images, codes, reconstruction, deltas)
+            deltas = add_deltas(deltas, self.hypernetwork(images, reconstruction))
+            reconstruction = self.generator(codes, deltas=deltas)
             terms = self.terms(images, points, reconstruction)
             self.manual_backward(weighted(terms, self.weights))
             reconstruction = reconstruction.detach()

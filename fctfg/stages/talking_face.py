@@ -113,7 +113,7 @@ class TalkingFaceStage(Stage):
         assert isinstance(identity_expert, ArcFace)
         self.sync_expert = freeze(sync_expert)
         self.identity_expert = freeze(identity_expert)
-        self.vgg = freeze(VGG19(networks.perceptual))
+        self.vgg = VGG19(networks.perceptual)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         trained = [p for p in self.network.parameters() if p.requires_grad]
