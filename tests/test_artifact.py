@@ -55,7 +55,7 @@ def assert_same_weights(a: torch.nn.Module, b: torch.nn.Module) -> None:
 
 def test_everything_comes_back(run: Path, artifact: Artifact) -> None:
     assert artifact.stage == "talking_face"
-    assert set(artifact.configs) == {"fctfg", "generator", "visual_encoder", "audio_encoder", "discriminator"}
+    assert set(artifact.configs) == {"latent", "generator", "visual_encoder", "audio_encoder", "discriminator"}
     model = talking_face()
     rebuilt = build(artifact, "fctfg")
     assert isinstance(rebuilt, FCTFG)
@@ -87,7 +87,7 @@ def test_card_says_where_the_weights_come_from(run: Path, artifact: Artifact) ->
     assert card["licences"] == {"data": "CC0-1.0", "weights": "Apache-2.0"}
     model = talking_face()
     assert card["parameters"]["generator"] == sum(p.numel() for p in model.generator.parameters())
-    split = sum(card["parameters"][name] for name in ("fctfg", "generator", "visual_encoder", "audio_encoder"))
+    split = sum(card["parameters"][name] for name in ("latent", "generator", "visual_encoder", "audio_encoder"))
     assert split == sum(p.numel() for p in model.parameters())
     assert artifact.card == {key: value for key, value in card.items() if key != "weights_sha256"}
 
@@ -237,8 +237,8 @@ def test_a_missing_part_is_named(artifact: Artifact) -> None:
 
 
 def test_parts_that_do_not_fit_together_are_refused(artifact: Artifact) -> None:
-    config = artifact.configs["fctfg"]
-    foreign = replace(artifact, configs=artifact.configs | {"fctfg": replace(config, hypernetwork="frozen")})
+    config = artifact.configs["latent"]
+    foreign = replace(artifact, configs=artifact.configs | {"latent": replace(config, hypernetwork="frozen")})
     with pytest.raises(FctfgError, match="holds no hypernetwork"):
         build(foreign, "fctfg")
     larger = generator(64)

@@ -23,7 +23,7 @@ from fctfg.errors import FctfgError
 from fctfg.models.audio_encoder import AudioEncoder, AudioEncoderConfig
 from fctfg.models.experts.arcface import ArcFace, ArcFaceConfig
 from fctfg.models.experts.syncnet import SyncNet, SyncNetConfig
-from fctfg.models.fctfg import FCTFG, FCTFGConfig
+from fctfg.models.fctfg import FCTFG, FCTFGConfig, Latent
 from fctfg.models.hypernetwork import Hypernetwork, HypernetworkConfig
 from fctfg.models.stylegan2 import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
 from fctfg.models.visual_encoder import VisualEncoder, VisualEncoderConfig
@@ -39,15 +39,15 @@ NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
     "visual_encoder": (VisualEncoder, VisualEncoderConfig),
     "hypernetwork": (Hypernetwork, HypernetworkConfig),
     "audio_encoder": (AudioEncoder, AudioEncoderConfig),
-    "fctfg": (FCTFG, FCTFGConfig),
+    "latent": (Latent, FCTFGConfig),
     "sync_expert": (SyncNet, SyncNetConfig),
     "identity_expert": (ArcFace, ArcFaceConfig),
 }
 """Name in a file -> (network, its config)."""
 
-FCTFG_PARTS = ("generator", "visual_encoder", "audio_encoder", "hypernetwork")
-"""Networks inside `fctfg`. They are stored under their own names, so that another stage can take one of them alone, and
-`fctfg.` holds the rest: the networks of the latent space. The hypernetwork is stored only when it is used."""
+FCTFG_PARTS = ("generator", "visual_encoder", "audio_encoder", "latent", "hypernetwork")
+"""What `fctfg`, the whole network, is stored as: its parts under their own names, so that another stage can take one of
+them alone. The hypernetwork is among them only when the configuration uses it."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def save_artifact(
 
     Args:
         path: target; its folder is created when it is missing.
-        networks: by names of `NETWORKS`; `fctfg` brings its parts along.
+        networks: by names of `NETWORKS`, or `fctfg` for the whole network.
         stage: name of the stage.
         card: JSON-able.
         dtype: how floating point tensors are stored; "float16" halves the file (tensors with a value beyond its range
@@ -97,7 +97,7 @@ def save_artifact(
         raise ValueError("no network to save")
     tensors: dict[str, Tensor] = {}
     for name, network in networks.items():
-        for key, tensor in _own_state(network).items():
+        for key, tensor in network.state_dict().items():
             tensors[f"{name}.{key}"] = _stored(tensor, dtype)
     metadata = {
         "format": FORMAT,
@@ -166,7 +166,7 @@ def build(artifact: Artifact, name: str) -> nn.Module:
 
     Args:
         artifact: what `load_artifact` returned.
-        name: of `NETWORKS`; `fctfg` is composed of its parts.
+        name: of `NETWORKS`, or `fctfg`, composed of its parts.
 
     Returns:
         The network, on the CPU, in training mode as constructed.
@@ -174,12 +174,14 @@ def build(artifact: Artifact, name: str) -> nn.Module:
     Raises:
         FctfgError: the artifact lacks the network, or its tensors do not cover the network completely.
     """
-    config = _config(artifact, name)
-    parts = {part: build(artifact, part) for part in _parts_of(config)} if name == "fctfg" else {}
-    try:
-        network = _network_class(name)(config, **parts)
-    except ValueError as error:
-        raise FctfgError(f"{artifact.path}: the networks do not fit together: {error}") from error
+    if name == "fctfg":
+        config = _config(artifact, "latent")
+        parts: dict[str, Any] = {part: build(artifact, part) for part in _parts_of(config)}
+        try:
+            return FCTFG(config, **parts)
+        except ValueError as error:
+            raise FctfgError(f"{artifact.path}: the networks do not fit together: {error}") from error
+    network = _network_class(name)(_config(artifact, name))
     load_into(artifact, name, network)
     return network
 
@@ -189,7 +191,7 @@ def load_into(artifact: Artifact, name: str, network: nn.Module) -> int:
 
     Args:
         artifact: what `load_artifact` returned.
-        name: of `NETWORKS`; for `fctfg` only what is not a part is loaded (see `FCTFG_PARTS`).
+        name: of `NETWORKS`.
         network: receives the tensors, on its device and in its dtype.
 
     Returns:
@@ -200,7 +202,7 @@ def load_into(artifact: Artifact, name: str, network: nn.Module) -> int:
             the configs differ. The network is unchanged then.
     """
     theirs = _config(artifact, name)
-    state, wanted = artifact.state_dicts[name], _own_state(network)
+    state, wanted = artifact.state_dicts[name], network.state_dict()
     missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     reshaped = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
@@ -249,10 +251,7 @@ def write_export(
         ValueError: the card is incomplete, or as `save_artifact`.
         FctfgError: the folder cannot be written.
     """
-    parameters = {
-        name: sum(p.numel() for key, p in network.named_parameters() if key in _own_state(network))
-        for name, network in _with_parts(networks).items()
-    }
+    parameters = {name: sum(p.numel() for p in net.parameters()) for name, net in _with_parts(networks).items()}
     full = {**complete_card(card, stage), "parameters": parameters}
     weights = run_dir / "export" / "weights.safetensors"
     save_artifact(weights, networks, stage, full, dtype)
@@ -268,24 +267,20 @@ def _parts_of(config: FCTFGConfig) -> tuple[str, ...]:
 
 
 def _with_parts(networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """Checks names and classes, and lists the parts of `fctfg` beside it."""
+    """Checks names and classes, and puts the parts of `fctfg` in its place."""
     flat = dict(networks)
-    for name, network in networks.items():
+    whole = flat.pop("fctfg", None)
+    if whole is not None:
+        if not isinstance(whole, FCTFG):
+            raise ValueError(f"fctfg must be a FCTFG, got {type(whole).__name__}")
+        for part in _parts_of(whole.config):
+            if flat.setdefault(part, getattr(whole, part)) is not getattr(whole, part):
+                raise ValueError(f"{part} is given beside an fctfg that contains another one")
+    for name, network in flat.items():
         expected = _network_class(name)
         if not isinstance(network, expected):
             raise ValueError(f"{name} must be a {expected.__name__}, got {type(network).__name__}")
-        for part in _parts_of(network.config) if isinstance(network, FCTFG) else ():
-            if flat.setdefault(part, getattr(network, part)) is not getattr(network, part):
-                raise ValueError(f"{part} is given beside an fctfg that contains another one")
     return flat
-
-
-def _own_state(network: nn.Module) -> dict[str, Tensor]:
-    """State dict; of an FCTFG without its parts."""
-    state = network.state_dict()
-    if not isinstance(network, FCTFG):
-        return state
-    return {key: tensor for key, tensor in state.items() if key.partition(".")[0] not in FCTFG_PARTS}
 
 
 def _stored(tensor: Tensor, dtype: Literal["float32", "float16"]) -> Tensor:
