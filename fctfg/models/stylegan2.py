@@ -351,7 +351,7 @@ def minibatch_stddev(x: Tensor, group: int) -> Tensor:
     """
     batch, _, height, width = x.shape
     group = next(size for size in range(min(group, batch), 0, -1) if batch % size == 0)
-    grouped = x.float().unflatten(0, (group, -1))  # [G, B/G, C, H, W]
+    grouped = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(0, (group, -1))  # [G, B/G, C, H, W]
     deviation = (grouped.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # [B/G]
     channel = deviation.to(x.dtype).repeat(group)[:, None, None, None].expand(-1, 1, height, width)
     return torch.cat([x, channel], dim=1)

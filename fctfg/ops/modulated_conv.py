@@ -8,7 +8,7 @@ EPS = 1e-8
 
 
 def demodulation(weight: Tensor, style: Tensor, scale: float) -> Tensor:
-    """The factor that brings the modulated filters to unit norm, in float32 whatever the inputs are.
+    """The factor that brings the modulated filters to unit norm, in float32 or better whatever the inputs are.
 
     d[n, o] = (sum over i, k of (scale * s[n, i] * W[o, i, k])^2 + eps)^(-1/2)       (StyleGAN2, Eq. 3)
 
@@ -18,10 +18,11 @@ def demodulation(weight: Tensor, style: Tensor, scale: float) -> Tensor:
         scale: the equalized learning rate's constant that belongs to ``weight``.
 
     Returns:
-        float32 [N, O].
+        [N, O].
     """
-    energy = weight.float().square().sum((-2, -1))  # [O, I] or [S, O, I]
-    squared = style.float().square()
+    precise = torch.promote_types(weight.dtype, torch.float32)
+    energy = weight.to(precise).square().sum((-2, -1))  # [O, I] or [S, O, I]
+    squared = style.to(precise).square()
     if weight.ndim == 4:
         total = squared @ energy.t()
     else:
