@@ -86,9 +86,7 @@ class ModulatedConv2d(nn.Module):
         up: up-sample by two (transposed convolution and FIR filter).
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, style_dim: int, up: bool = False
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, style_dim: int, up: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(1, out_channels, in_channels, kernel_size, kernel_size))
         self.scale = 1.0 / math.sqrt(in_channels * kernel_size**2)

@@ -1,5 +1,6 @@
 """LPIPS (Zhang et al. 2018), the perceptual distance of stage 2 and of the evaluation."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -41,7 +42,9 @@ class LPIPS(nn.Module):
             import lpips  # heavy; its linear heads are part of the package, the trunk is not
 
             trunk = _trunk(Path(weights))
-            self.distance = lpips.LPIPS(net="alex", pretrained=True, pnet_rand=True, verbose=False)
+            with warnings.catch_warnings():  # it calls torchvision by names that have changed
+                warnings.simplefilter("ignore", UserWarning)
+                self.distance = lpips.LPIPS(net="alex", pretrained=True, pnet_rand=True, verbose=False)
             self.distance.net.load_state_dict(trunk)
             self.description = f"LPIPS (AlexNet, {Path(weights).name})"
         freeze(self)
