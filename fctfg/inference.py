@@ -48,7 +48,13 @@ class TalkingFace:
     """
 
     def __init__(self, model: FCTFG, artifact: Artifact, device: str | torch.device = "cpu") -> None:
-        self.model = model.to(device).eval().requires_grad_(False)
+        try:
+            self.model = model.to(device).eval().requires_grad_(False)
+        except (RuntimeError, AssertionError) as error:  # torch raises either, by what is missing
+            reason = str(error).strip().splitlines()[0]
+            raise FctfgError(
+                f"the device {device} cannot be used ({reason}); compute on another one, as cpu"
+            ) from error
         self.artifact = artifact
         self.device = torch.device(device)
         self.size = model.generator.config.resolution
@@ -62,7 +68,7 @@ class TalkingFace:
             device: where to compute.
 
         Raises:
-            FctfgError: the weights are missing, damaged, or of another stage.
+            FctfgError: the weights are missing, damaged, or of another stage, or the device cannot be used.
         """
         if path is None and not DEFAULT_WEIGHTS.is_file():
             raise FctfgError(
@@ -182,8 +188,10 @@ class TalkingFace:
             picture = crop_portrait(picture, self.size, detector, str(portrait))
             if driver is not None:
                 frames = crop_driver(Path(driver), total, self.size, detector, progress)
-        elif driver is not None:
-            frames = read_frames(driver, end=total / FPS)
+        else:
+            picture = self._square(picture, str(portrait))
+            if driver is not None:
+                frames = (self._square(frame, str(driver)) for frame in read_frames(driver, end=total / FPS))
         made = self.animate(picture, sound, frames, batch=batch)
         if progress is not None:
             before = total if crop and driver is not None else 0
@@ -210,7 +218,8 @@ class TalkingFace:
         height, width = picture.shape[:2]
         if height != width:
             raise FctfgError(
-                f"{what} is {width} x {height} pixels, but a crop must be square; crop the face as `fctfg prepare` does"
+                f"{what} is {width} x {height} pixels, but a crop must be square; "
+                f"let fctfg find and crop the face (without --no-crop)"
             )
         return cut_out(picture, (0, 0, width, height), self.size)
 
