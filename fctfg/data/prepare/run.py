@@ -84,6 +84,7 @@ def prepare(
     licence: str = "",
     consent: str = "",
     min_frames: int = 64,
+    max_frames: int = 1024,
     detect_every: int = 5,
     progress: bool = True,
 ) -> Summary:
@@ -103,7 +104,7 @@ def prepare(
         detector: ``dlib``, ``dlib-cnn`` or ``insightface``.
         detector_weights: Folder of insightface's weights.
         licence, consent: Stored in every row; where empty, taken from ``provenance.json`` in `source`.
-        min_frames: Shortest clip.
+        min_frames, max_frames: Shortest and longest clip; longer tracks give several.
         detect_every: Frames from one face detection to the next.
         progress: Show a progress bar and the summary.
 
@@ -115,7 +116,9 @@ def prepare(
         FctfgError: `source` is missing or empty, nothing could be kept, or `out` cannot be written.
     """
     source, out = Path(source), Path(out)
-    settings = Settings(size=size, min_frames=min_frames, detect_every=detect_every, detector=detector)
+    settings = Settings(
+        size=size, min_frames=min_frames, max_frames=max_frames, detect_every=detect_every, detector=detector
+    )
     check_shares(splits)
     if workers < 1:
         raise UsageError(f"--workers must be 1 or more, not {workers}")
