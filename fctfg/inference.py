@@ -23,9 +23,9 @@ from fctfg.faces.detector import DlibDetector, FaceDetector
 from fctfg.faces.track import Tracker, boxes_of
 from fctfg.media import FPS, SAMPLE_RATE, read_audio, read_frames, read_image, write_video
 from fctfg.models.fctfg import FCTFG
-from fctfg.ops.mel import mel_spectrogram
+from fctfg.ops.mel import HOP, mel_spectrogram
 from fctfg.ops.pixels import to_images, to_pixels
-from fctfg.ops.windows import mel_windows
+from fctfg.ops.windows import MEL_FPS, mel_windows
 from fctfg.weights.artifact import Artifact, build, load_artifact, require
 
 logger = logging.getLogger(__name__)
@@ -91,8 +91,8 @@ class TalkingFace:
     ) -> Iterator[np.ndarray]:
         """Streams the frames of a portrait that speaks a sound.
 
-        The frames are made in windows that do not overlap (paper, section 1). Memory does not grow with the length, but
-        for the sound itself (90 kB per second) and its mel spectrogram.
+        The frames are made in windows that do not overlap (as in the paper). Memory does not grow with the length, but
+        for the sound itself and its mel spectrogram (90 kB per second together).
 
         Args:
             portrait: uint8 [H, W, 3] RGB, or float [3, H, W] in [-1, 1]; the face cropped as in training, square.
@@ -116,7 +116,7 @@ class TalkingFace:
         picture = self._image(portrait, "the portrait")  # [3, H, W]
         total = frame_count(audio)
         missing = max(0, total * SAMPLES_PER_FRAME - len(audio))
-        mel = mel_spectrogram(torch.from_numpy(np.pad(audio.astype(np.float32), (0, missing))))  # [80, M]
+        mel = _long_mel(np.pad(audio.astype(np.float32), (0, missing)))  # [80, M]
         if driver is None:
             driving: Iterator[Tensor] = itertools.repeat(picture)
         else:
@@ -336,6 +336,26 @@ def crop_driver(
         raise FctfgError(f"the driver {path}: {error}; pass a steadier video") from error
     again = itertools.islice(read_frames(path), track.start, track.end)
     return (cut_out(frame, crop, size) for frame in again)
+
+
+def _long_mel(audio: np.ndarray, piece: int = 60 * MEL_FPS) -> Tensor:
+    """`mel_spectrogram`, computed in pieces: its intermediate results take ten times the memory of the sound.
+
+    Args:
+        audio: float32 [N].
+        piece: mel frames at a time.
+
+    Returns:
+        [80, 1 + N // 200].
+    """
+    context = 3  # mel frames; a frame sees 400 samples to each side, and pre-emphasis one more
+    total = 1 + len(audio) // HOP
+    pieces = []
+    for first in range(0, total, piece):
+        last, begin = min(first + piece, total), max(0, first - context)
+        mel = mel_spectrogram(torch.from_numpy(audio[begin * HOP : (last + context) * HOP]))
+        pieces.append(mel[:, first - begin : last - begin])
+    return torch.cat(pieces, dim=1)
 
 
 def _check_output(out: Path, inputs: Iterable[Path]) -> None:

@@ -68,6 +68,17 @@ def test_another_stage_can_take_a_single_part(artifact: Artifact, part: str) -> 
     assert_same_weights(build(artifact, part), getattr(talking_face(), part))
 
 
+def test_a_hypernetwork_is_exported_when_it_is_used(tmp_path: Path) -> None:
+    model = talking_face(hypernetwork="frozen")
+    save_artifact(tmp_path / "w.safetensors", {"fctfg": model}, "talking_face", {})
+    rebuilt = build(load_artifact(tmp_path / "w.safetensors"), "fctfg")
+    assert isinstance(rebuilt, FCTFG)
+    assert_same_weights(rebuilt, model)
+    picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(rebuilt.eval().canonical_image(picture), model.canonical_image(picture))
+
+
 def test_load_into_says_how_many_tensors(artifact: Artifact) -> None:
     target = generator()
     assert load_into(artifact, "generator", target) == len(target.state_dict())

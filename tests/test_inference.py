@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -16,7 +17,7 @@ from tiny_talking_face import run_folder, talking_face
 
 import fctfg
 from fctfg.errors import FctfgError
-from fctfg.inference import DEFAULT_WEIGHTS, TalkingFace, _back_and_forth, frame_count
+from fctfg.inference import DEFAULT_WEIGHTS, TalkingFace, _back_and_forth, _long_mel, frame_count
 from fctfg.media import probe, read_audio, read_frames, write_image, write_video, write_wav
 from fctfg.ops.mel import mel_spectrogram
 from fctfg.ops.pixels import to_images, to_pixels
@@ -48,13 +49,16 @@ def face(run: Path) -> TalkingFace:
 # ---- streaming
 
 
-def test_streaming_equals_the_networks_forward(face: TalkingFace) -> None:
+@pytest.mark.parametrize("hypernetwork", ["off", "frozen"])
+def test_streaming_equals_the_networks_forward(face: TalkingFace, hypernetwork: Literal["off", "frozen"]) -> None:
+    model = talking_face(hypernetwork=hypernetwork)
+    face = TalkingFace(talking_face(hypernetwork=hypernetwork), face.artifact)
     audio, source, driver = sound(0.4), picture(0), [picture(i) for i in range(1, 11)]
     streamed = np.stack(list(face.animate(source, audio, driver)))
 
     mel = mel_windows(mel_spectrogram(torch.from_numpy(audio)), torch.arange(10))
     with torch.no_grad():
-        frames = talking_face()(
+        frames = model(
             to_images(source).expand(2, -1, -1, -1),
             to_images(np.stack(driver)).unflatten(0, (2, 5)),
             mel.unflatten(0, (2, 5)),
@@ -104,6 +108,14 @@ def test_a_driver_is_read_only_as_far_as_it_is_needed(face: TalkingFace) -> None
         next(frames)
     assert len(read) == 15  # three windows of five
     assert len(list(face.animate(picture(0), sound(0.5), itertools.islice(endless(), 1000)))) == 12
+
+
+@pytest.mark.parametrize("samples", [640, 3999, 4000, 4001, 16_000, 33_333])
+def test_mel_in_pieces_is_the_mel(samples: int) -> None:
+    audio = sound(3.0)[:samples]
+    whole = mel_spectrogram(torch.from_numpy(audio))
+    for piece in (10, 21, 10_000):
+        torch.testing.assert_close(_long_mel(audio, piece), whole, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])

@@ -1,12 +1,14 @@
 """The real networks at a tiny size with seeded random weights, and the weights file they make."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
 
 from fctfg.models.audio_encoder import AudioEncoder, AudioEncoderConfig
 from fctfg.models.fctfg import FCTFG, FCTFGConfig
+from fctfg.models.hypernetwork import Hypernetwork, HypernetworkConfig
 from fctfg.models.irse import IRSEConfig
 from fctfg.models.stylegan2 import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
 from fctfg.models.visual_encoder import VisualEncoder, VisualEncoderConfig
@@ -29,13 +31,21 @@ def discriminator(resolution: int = 32) -> Discriminator:
     return Discriminator(DiscriminatorConfig(resolution, channel_base=512, channel_max=16))
 
 
-def talking_face(resolution: int = 32, seed: int = 0) -> FCTFG:
+def talking_face(
+    resolution: int = 32, seed: int = 0, hypernetwork: Literal["off", "frozen", "finetuned"] = "off"
+) -> FCTFG:
     """FC-TFG whose every weight is random (also those that start at zero or at the identity), in eval mode."""
     torch.manual_seed(seed)
     made = generator(resolution)
     encoder = VisualEncoder(VisualEncoderConfig(resolution, style_dim=16, n_styles=made.n_styles, body=BODY))
     audio = AudioEncoder(AudioEncoderConfig(width=0.125, dim=16))
-    model = FCTFG(FCTFGConfig.for_styles(made.n_styles, style_dim=16, audio_dim=16), made, encoder, audio)
+    config = FCTFGConfig.for_styles(made.n_styles, style_dim=16, audio_dim=16, hypernetwork=hypernetwork, refinements=2)
+    offsets = None
+    if hypernetwork != "off":
+        offsets = Hypernetwork(
+            HypernetworkConfig(resolution, (8, 8, 8, 8), (1, 1, 1, 1), 8, 8, 8, generator=made.config)
+        )
+    model = FCTFG(config, made, encoder, audio, offsets)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
