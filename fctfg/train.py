@@ -63,6 +63,12 @@ class TrainCommand(LightningCLI):
         except (ArgumentError, TypeError, ValueError) as error:
             raise UsageError(_explain(str(error), parser)) from error
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except Exception as error:  # jsonargparse wraps what a constructor raises
+            raise _root(error) from error
+
     @property
     def folder(self) -> Path:
         """The run's folder."""
@@ -120,8 +126,8 @@ def _quieten() -> None:
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     os.environ.setdefault("WANDB_SILENT", "true")
-    for message in (".*does not have many workers.*", ".*dataloader is not resumable.*", ".*LeafSpec.*", ".*logging interval.*"):
-        warnings.filterwarnings("ignore", message)
+    for message in ("many workers", "dataloader is not resumable", "LeafSpec", "logging interval", "in eval mode"):
+        warnings.filterwarnings("ignore", f".*{message}.*")
 
 
 def wandb_key_is_known() -> bool:
@@ -136,6 +142,13 @@ def wandb_key_is_known() -> bool:
         return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def _root(error: BaseException) -> BaseException:
+    """The exception that started a chain of them."""
+    while (cause := error.__cause__ or error.__context__) is not None and not isinstance(error, FctfgError):
+        error = cause
+    return error
 
 
 def _explain(message: str, parser: LightningArgumentParser) -> str:

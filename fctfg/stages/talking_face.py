@@ -99,12 +99,7 @@ class TalkingFaceStage(Stage):
         audio_encoder = AudioEncoder(networks.audio_encoder)
         self.network = FCTFG(config, generator, visual_encoder, audio_encoder, hypernetwork)
         self.discriminator = discriminator
-        self.announce_new(
-            audio_encoder=audio_encoder,
-            canonical_encoder=self.network.canonical_encoder,
-            motion_encoder=self.network.motion_encoder,
-            temporal_fusion=self.network.temporal_fusion,
-        )
+        self.announce_new(audio_encoder=audio_encoder, latent=self.network.latent)
         self.network_ema = ema.shadow(self.network)
 
         sync_expert = self.take("sync_expert", "sync_expert", networks.sync_expert)
