@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fctfg.atomic import atomic_path, make_folder, write_error
+from fctfg.atomic import atomic_path, make_folder
 from fctfg.data.manifest import FILE_NAME, Clip, Manifest, read_manifest, write_manifest
 from fctfg.data.prepare.settings import Settings
 from fctfg.data.prepare.sources import Rights, Source, find_sources, read_rights
@@ -167,11 +167,9 @@ def _staging(out: Path) -> Iterator[Path]:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        for folder in new:
-            try:
+        for folder in (out / "clips", *new):
+            with suppress(OSError):  # it holds something
                 folder.rmdir()
-            except OSError:
-                break
 
 
 @contextmanager
@@ -316,16 +314,29 @@ def _nothing(source: Path, summary: Summary) -> str:
 
 
 def _publish(out: Path, staging: Path, rows: list[Clip], settings: Settings, before: Manifest | None) -> None:
-    """Move the new clips to their places, replace the manifest, and clear away clips that it no longer names."""
+    """Move the new clips to their places, replace the manifest, and clear away clips that it no longer names.
+
+    When a step fails, the clips that were there before are put back.
+    """
     draft = write_manifest(staging, rows, settings.header())
     make_folder(out / "clips")
-    with atomic_path(out / FILE_NAME) as temporary:
-        try:
+    make_folder(staging / "old")
+    moved: list[Path] = []
+    try:
+        with atomic_path(out / FILE_NAME) as temporary:
             for path in sorted((staging / "clips").iterdir()):
-                os.replace(path, out / "clips" / path.name)
-        except OSError as error:
-            raise write_error(error, out / "clips" / "*") or error from error
-        os.replace(draft, temporary)
+                place = out / "clips" / path.name
+                if place.exists():
+                    os.replace(place, staging / "old" / path.name)
+                moved.append(place)
+                os.replace(path, place)
+            os.replace(draft, temporary)
+    except BaseException:
+        for place in moved:
+            place.unlink(missing_ok=True)
+            if (staging / "old" / place.name).exists():
+                (staging / "old" / place.name).rename(place)
+        raise
     named = {name for row in rows if row.reject_reason is None for name in (row.path, row.audio)}
     old = set() if before is None else {*before.kept().column("path"), *before.kept().column("audio")}
     for name in old - named:
