@@ -1,5 +1,7 @@
 """The judges: published layouts, what they look at, their weight files, and that they stay frozen."""
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,14 @@ def test_a_frozen_network_stays_in_eval_and_still_passes_gradients() -> None:
     assert faces.grad is not None
     assert all(parameter.grad is None for parameter in parent.expert.parameters())
     assert parent.expert.train() is parent.expert
+
+
+def test_copies_of_a_frozen_network_are_frozen_by_themselves() -> None:
+    expert = freeze(nn.Sequential(nn.Dropout()))
+    for copied in (copy.deepcopy(expert), pickle.loads(pickle.dumps(expert))):
+        assert copied.train() is copied
+        assert not copied[0].training
+        assert copied is not expert
 
 
 # --------------------------------------------------------------------------------------------------------- lip sync

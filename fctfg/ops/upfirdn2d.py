@@ -1,10 +1,14 @@
 """Up-sample, filter with a FIR kernel, down-sample: StyleGAN2's resampling, in plain torch."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+
+Pad = tuple[int, int, int, int]  # left, right, top, bottom
 
 
 def fir_kernel(taps: Sequence[float] = (1.0, 3.0, 3.0, 1.0), gain: float = 1.0) -> Tensor:
@@ -25,8 +29,7 @@ def fir_kernel(taps: Sequence[float] = (1.0, 3.0, 3.0, 1.0), gain: float = 1.0) 
 def upfirdn2d(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[int, int] = (0, 0)) -> Tensor:
     """Insert zeros, pad, convolve every channel with one kernel, and keep every ``down``-th pixel.
 
-    One depthwise convolution (transposed when ``up`` > 1): the fastest of the six forms measured on CPUs in either
-    memory format, and it supports double backward.
+    Differentiable by ``x`` any number of times; the kernel is a constant.
 
     Args:
         x: [B, C, H, W].
@@ -38,18 +41,47 @@ def upfirdn2d(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[
     Returns:
         [B, C, (H*up + pad0 + pad1 - k) // down + 1, likewise for W].
     """
+    return _Upfirdn2d.apply(x, kernel, up, down, (*pad, *pad))
+
+
+class _Upfirdn2d(Function):
+    """The operation with its adjoint, which is the operation again with the kernel turned and up and down swapped.
+
+    Autograd's own second derivative of a depthwise convolution is a loop over the channels.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, up: int, down: int, pad: Pad) -> Tensor:
+        y = _apply(x, kernel, up, down, pad)
+        size = kernel.shape[0]
+        left, _, top, _ = pad
+        right = x.shape[3] * up - y.shape[3] * down + left - up + 1
+        bottom = x.shape[2] * up - y.shape[2] * down + top - up + 1
+        ctx.save_for_backward(kernel)
+        ctx.adjoint = down, up, (size - 1 - left, right, size - 1 - top, bottom)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (kernel,) = ctx.saved_tensors
+        return _Upfirdn2d.apply(gradient, kernel.flip(0, 1), *ctx.adjoint), None, None, None, None
+
+
+def _apply(x: Tensor, kernel: Tensor, up: int, down: int, pad: Pad) -> Tensor:
+    """One depthwise convolution, transposed where ``up`` > 1: the fastest of six forms measured on CPUs."""
     channels, size = x.shape[1], kernel.shape[0]
     kernel = kernel.to(x.dtype)
     if up == 1:
         weight = kernel.flip(0, 1).expand(channels, 1, size, size)
-        if pad[0] == pad[1] >= 0:
+        if pad[0] >= 0 and pad == (pad[0],) * 4:
             return F.conv2d(x, weight, stride=down, padding=pad[0], groups=channels)
-        return F.conv2d(F.pad(x, (*pad, *pad)), weight, stride=down, groups=channels)
+        return F.conv2d(F.pad(x, pad), weight, stride=down, groups=channels)
     # A transposed convolution is the full response; what upfirdn pads less than k - 1 is cropped from it.
-    before, after = pad[0] - (size - 1), pad[1] - (size - 1) + (up - 1)
-    crop = -before if before == after <= 0 else 0
+    left, right, top, bottom = pad
+    extra = (left - size + 1, right - size + up, top - size + 1, bottom - size + up)
+    crop = -extra[0] if extra[0] <= 0 and extra == (extra[0],) * 4 else 0
     weight = kernel.expand(channels, 1, size, size)
     y = F.conv_transpose2d(x, weight, stride=up, padding=crop, groups=channels)
     if crop == 0:
-        y = F.pad(y, (before, after, before, after))
+        y = F.pad(y, extra)
     return y if down == 1 else y[:, :, ::down, ::down]

@@ -1,6 +1,6 @@
 """Frozen judges: once frozen, a network can neither learn nor leave eval mode."""
 
-from types import MethodType
+from functools import partial
 from typing import TypeVar
 
 from torch import nn
@@ -20,7 +20,7 @@ def freeze(module: M) -> M:
         the same module.
     """
     module.requires_grad_(False)
-    module.train = MethodType(_stay_in_eval, module)  # type: ignore[method-assign]
+    module.train = partial(_stay_in_eval, module)  # type: ignore[method-assign]
     return module.train()
 
 
