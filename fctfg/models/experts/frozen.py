@@ -20,7 +20,7 @@ def freeze(module: M) -> M:
         the same module.
     """
     module.requires_grad_(False)
-    module.train = partial(_stay_in_eval, module)  # type: ignore[method-assign]
+    module.train = partial(_stay_in_eval, module)  # type: ignore[method-assign, assignment]
     return module.train()
 
 
