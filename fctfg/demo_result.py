@@ -10,6 +10,7 @@ from PIL import Image
 
 from fctfg.atomic import atomic_path, make_folder
 from fctfg.data.manifest import Clip, read_manifest
+from fctfg.demo_corpus import truth
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
 from fctfg.media import FPS, read_audio, read_frames, write_image, write_video
@@ -70,16 +71,16 @@ def make_result(data: Path, corpus: Path, out: Path, generate: Generate) -> Figu
         raise FctfgError(f"{data} has no clip in its test split; prepare it from a corpus that holds people out")
     clip = clips[0]
     make_folder(out)
-    truth = np.stack(list(read_frames(data / clip.path)))  # [T, H, W, 3]
+    true = np.stack(list(read_frames(data / clip.path)))  # [T, H, W, 3]
     portrait, video = out / "portrait.png", out / "generated.mp4"
-    write_image(portrait, truth[0])
+    write_image(portrait, true[0])
     generate(portrait, data / clip.audio, data / clip.path, video)
     made = np.stack(list(read_frames(video)))
-    count = min(len(made), len(truth))
-    truth, made = truth[:count], made[:count]
-    figures, curves = _measure(clip, truth, made, rendered_jaw(corpus, clip)[:count])
+    count = min(len(made), len(true))
+    true, made = true[:count], made[:count]
+    figures, curves = _measure(clip, true, made, rendered_jaw(corpus, clip)[:count])
     sound = read_audio(data / clip.audio)
-    write_video(out / "compared.mp4", _side_by_side(truth, made), audio=sound[: round(count / FPS * 16_000)])
+    write_video(out / "compared.mp4", _side_by_side(true, made), audio=sound[: round(count / FPS * 16_000)])
     _write_json(out / "jaw.json", curves)
     _write_json(out / "figures.json", asdict(figures))
     return figures
@@ -103,30 +104,26 @@ def rendered_jaw(corpus: Path, clip: Clip) -> np.ndarray:
     Raises:
         FctfgError: the file is missing or shorter than the clip.
     """
-    file = (corpus / clip.source).with_suffix(".json")
-    try:
-        jaw = np.asarray(json.loads(file.read_text(encoding="utf-8"))["jaw"], np.float64)
-    except (OSError, ValueError, KeyError) as error:
-        raise FctfgError(f"{file} does not hold the ground truth of {clip.source}; install fctfg again") from error
+    jaw: np.ndarray = truth(corpus / clip.source)["jaw"]
     first = round(clip.start * FPS)
     if len(jaw) < first + clip.n_frames:
-        raise FctfgError(f"{file} has {len(jaw)} frames, fewer than its video; install fctfg again")
+        raise FctfgError(f"the ground truth of {corpus / clip.source} is shorter than the clip; prepare the data again")
     return jaw[first : first + clip.n_frames]
 
 
 def _measure(
-    clip: Clip, truth: np.ndarray, made: np.ndarray, jaw: np.ndarray
+    clip: Clip, true: np.ndarray, made: np.ndarray, jaw: np.ndarray
 ) -> tuple[Figures, dict[str, list[float | None]]]:
     """Compares frames, uint8 [T, H, W, 3] each, and the jaw opening [T]."""
-    reference, images = to_images(truth), to_images(made)
+    reference, images = to_images(true), to_images(made)
     copied = reference[:1].expand_as(reference)
     detector = DlibDetector()
     measured = measure_jaw_opening(map(_enlarged, made), detector)
-    possible = measure_jaw_opening(map(_enlarged, truth), detector)
+    possible = measure_jaw_opening(map(_enlarged, true), detector)
     figures = Figures(
         clip=clip.id,
         identity=clip.identity,
-        frames=len(truth),
+        frames=len(true),
         # The first frame is the source itself, and copying it would be perfect there.
         psnr=float(psnr(images[1:], reference[1:]).mean()),
         ssim=float(ssim(images[1:], reference[1:]).mean()),
@@ -149,9 +146,9 @@ def _enlarged(frame: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(frame).resize((SHOWN_SIZE, SHOWN_SIZE), Image.Resampling.BICUBIC))
 
 
-def _side_by_side(truth: np.ndarray, made: np.ndarray) -> Iterable[np.ndarray]:
-    source = _enlarged(truth[0])
-    for true_frame, made_frame in zip(truth, made, strict=True):
+def _side_by_side(true: np.ndarray, made: np.ndarray) -> Iterable[np.ndarray]:
+    source = _enlarged(true[0])
+    for true_frame, made_frame in zip(true, made, strict=True):
         yield np.concatenate([source, _enlarged(true_frame), _enlarged(made_frame)], axis=1)
 
 

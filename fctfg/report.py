@@ -228,8 +228,9 @@ def _curves(metrics: Path, leave_out: Sequence[str]) -> str:
     terms: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for name, points in read_metrics(metrics).items():
         part, _, term = name.partition("/")
-        if term and term not in leave_out and any(math.isfinite(value) for _, value in points):
-            terms.setdefault(term, {})[part] = points
+        finite = [(iteration, value) for iteration, value in points if math.isfinite(value)]
+        if term and term not in leave_out and finite:
+            terms.setdefault(term, {})[part] = finite
     charts = []
     for term, parts in sorted(terms.items()):
         order = sorted(parts, key=lambda part: (part != "train", part != "val", part))

@@ -80,13 +80,11 @@ def test_a_failing_command_is_named_with_its_log(tmp_path: Path) -> None:
     assert "lost" in log.read_text()
 
 
-def test_progress_is_read_from_the_metrics(tmp_path: Path) -> None:
-    file = tmp_path / "metrics.csv"
-    assert demo._iteration(file) == ""
-    file.write_text("iteration,name,value\n")
-    assert demo._iteration(file) == ""
-    file.write_text("iteration,name,value\n" + "".join(f"{i},train/sync,{1 / 3}\n" for i in range(1000)) + "1000,tra")
-    assert demo._iteration(file) == "iteration 999"
+def test_the_last_words_of_a_command_are_shown(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    for text, words in [("", ""), ("half", ""), ("one\ntwo\n\nthr", "two"), ("x" * 5000 + "\n", "x" * 80)]:
+        log.write_text(text)
+        assert demo._last_line(log) == words
 
 
 def test_a_damaged_record_is_an_error(tmp_path: Path) -> None:
@@ -110,7 +108,9 @@ def tiny_data(tmp_path: Path) -> tuple[Path, Path]:
     (corpus / "test").mkdir(parents=True)
     write_video(data / "clips" / "x.mp4", moving_square(20))
     write_wav(data / "clips" / "x.wav", np.zeros(12_800, np.float32))
-    (corpus / "test" / "x.json").write_text(json.dumps({"jaw": list(np.linspace(0, 1, 30))}))
+    per_frame = dict.fromkeys(("yaw", "pitch", "roll", "blink", "lip_gap", "points", "viseme"), [0] * 30)
+    truth = per_frame | {"jaw": list(np.linspace(0, 1, 30)), "phones": []}
+    (corpus / "test" / "x.json").write_text(json.dumps(truth))
     clip = Clip(
         id="x",
         identity="p",
@@ -156,7 +156,7 @@ def test_rendered_jaw_starts_where_the_clip_starts(tiny_data: tuple[Path, Path])
     data, corpus = tiny_data
     [clip] = list(demo_result.read_manifest(data))
     jaw = demo_result.rendered_jaw(corpus, clip)
-    np.testing.assert_allclose(jaw, np.linspace(0, 1, 30)[5:25])
+    np.testing.assert_allclose(jaw, np.linspace(0, 1, 30)[5:25], rtol=1e-6)
     (corpus / "test" / "x.json").write_text("{}")
     with pytest.raises(FctfgError, match=r"x\.json"):
         demo_result.rendered_jaw(corpus, clip)
