@@ -21,6 +21,7 @@ import yaml
 from jsonargparse import ArgumentError
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.strategies import DDPStrategy
 
 from fctfg.atomic import atomic_path
 from fctfg.data.datamodule import TalkingData
@@ -67,7 +68,8 @@ class TrainCommand(LightningCLI):
         try:
             super().instantiate_classes()
         except Exception as error:  # jsonargparse wraps what a constructor raises
-            raise _root(error) from error
+            root = _root(error)
+            raise UsageError(str(root)) if isinstance(root, ValueError) else root from error
 
     @property
     def folder(self) -> Path:
@@ -78,16 +80,14 @@ class TrainCommand(LightningCLI):
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.folder.mkdir(parents=True, exist_ok=True)
         callbacks: list[pl.Callback] = [
-            LastCheckpoint(self.folder / "checkpoints"),
             Samples(self.folder / "samples"),
             Export(self.folder, config),
             TrainingProgress(),
+            LastCheckpoint(self.folder / "checkpoints"),  # last: what it saves has been exported
         ]
-        # pictures and export come before the checkpoint, so that a continued run has them
-        callbacks = [*callbacks[1:], callbacks[0]]
         loggers = [CsvLog(self.folder / "metrics.csv"), self._wandb(config)]
         self._write_config(config)
-        return super().instantiate_trainer(
+        trainer = super().instantiate_trainer(
             default_root_dir=str(self.folder),
             logger=loggers,
             callbacks=callbacks,
@@ -97,6 +97,10 @@ class TrainCommand(LightningCLI):
             enable_model_summary=False,
             **kwargs,
         )
+        if isinstance(trainer.strategy, DDPStrategy) and not self.model.automatic_optimization:
+            # two networks take turns, so that each backward pass leaves the other's parameters out
+            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+        return trainer
 
     def _wandb(self, config: dict[str, Any]) -> Logger:
         mode = os.environ.setdefault("WANDB_MODE", "online" if wandb_key_is_known() else "offline")
@@ -107,7 +111,7 @@ class TrainCommand(LightningCLI):
             id=identifier,
             resume="allow",
             save_dir=str(self.folder),
-            offline=mode != "online",
+            offline=mode in ("offline", "dryrun"),
         )
         if mode == "offline":
             say(f"W&B: offline; `wandb sync {self.folder}/wandb/offline-run-*` uploads the run")
@@ -151,17 +155,25 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
+UNKNOWN_KEY = (  # how jsonargparse says it
+    re.compile(r"Group '(?P<group>[\w.]+)' does not accept option '(?P<key>[\w.]+)'"),
+    re.compile(r"Option '(?P<key>[\w.]+)' is not accepted"),
+    re.compile(r"NestedArg\(key='(?P<key>[\w.]+)'"),
+    re.compile(r"[Uu]nrecognized arguments?: (?:--)?(?P<key>[\w.]+)"),
+    re.compile(r"[Kk]ey [\"'`]?(?P<key>[\w.]+)[\"'`]? is not expected"),
+)
+
+
 def _explain(message: str, parser: LightningArgumentParser) -> str:
-    """The parser's message in one line, with the nearest known key when a key is unknown."""
+    """The parser's message in one line; where a key is unknown, that key and the nearest known one."""
     line = " ".join(message.split())
-    unknown = re.search(
-        r"""[Kk]ey ["'`]?([\w.]+)["'`]? is not expected|[Uu]nrecognized arguments?: (?:--)?([\w.]+)""", line
-    )
-    if unknown is None:
+    found = next((match for pattern in UNKNOWN_KEY if (match := pattern.search(line))), None)
+    if found is None:
         return line
-    key = (unknown.group(1) or unknown.group(2)).removeprefix("--")
+    group = found.groupdict().get("group")
+    key = f"{group}.{found['key']}" if group else found["key"]
     near = difflib.get_close_matches(key, _known_keys(parser), n=1, cutoff=0.5)
-    return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "") + f" ({line})"
+    return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
 
 
 def _known_keys(parser: LightningArgumentParser) -> list[str]:
@@ -199,7 +211,12 @@ def train(arguments: list[str]) -> None:
     finally:
         sys.argv = argv
     last = command.folder / "checkpoints" / "last.ckpt"
-    _fit(command, last if last.is_file() else None)
+    try:
+        _fit(command, last if last.is_file() else None)
+    finally:
+        import wandb
+
+        wandb.finish()  # the next run of this process is another one
 
 
 def _fit(command: TrainCommand, checkpoint: Path | None) -> None:

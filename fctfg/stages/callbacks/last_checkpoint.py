@@ -10,7 +10,10 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from torch import nn
 
+from fctfg.errors import FctfgError
 from fctfg.stages.csv_log import CsvLog
 
 
@@ -19,6 +22,23 @@ class Interrupted(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(130)
+
+
+def check_ranks_agree(trainer: pl.Trainer, module: nn.Module) -> None:
+    """Make sure that all processes hold the same weights (a sum in float64 over all parameters).
+
+    Raises:
+        FctfgError: they have drifted apart.
+    """
+    if trainer.world_size == 1:
+        return
+    total = torch.stack([p.detach().double().sum() for p in module.parameters()]).sum()
+    sums = trainer.strategy.all_gather(total)
+    if not torch.equal(sums, sums[:1].expand_as(sums)):
+        raise FctfgError(
+            f"the {trainer.world_size} processes hold different weights (sums {sums.tolist()}); "
+            f"continue from the last checkpoint, and please report this"
+        )
 
 
 class LastCheckpoint(pl.Callback):
@@ -38,6 +58,7 @@ class LastCheckpoint(pl.Callback):
 
     def save(self, trainer: pl.Trainer) -> None:
         """Save the run (called on all ranks alike)."""
+        check_ranks_agree(trainer, trainer.lightning_module)
         partial = self.path.with_name(".last.ckpt.partial")
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:

@@ -1,0 +1,229 @@
+"""Training through the command line: every stage, hand-off, continuation, two processes, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import faces_data
+import pytest
+import torch
+
+from fctfg.cli import main
+from fctfg.weights.artifact import load_artifact
+
+HERE = Path(__file__).parent
+CONFIGS = HERE.parent / "configs"
+BEFORE = {  # what each stage takes over
+    "sync_expert": {},
+    "identity_expert": {},
+    "generator": {},
+    "encoder": {"generator": "generator", "identity_expert": "identity_expert"},
+    "hypernetwork": {"generator": "generator", "identity_expert": "identity_expert", "inversion": "encoder"},
+    "talking_face": {
+        "generator": "generator",
+        "identity_expert": "identity_expert",
+        "inversion": "hypernetwork",
+        "sync_expert": "sync_expert",
+    },
+}
+STAGES = tuple(BEFORE)
+Place = tuple[Path, Path]  # data, runs
+
+
+@pytest.fixture(autouse=True)
+def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+def arguments(place: Place, stage: str, run: str | None = None, *more: str) -> list[str]:
+    data, runs = place
+    configs = [CONFIGS / "base.yaml", CONFIGS / f"{stage}.yaml", HERE / "micro.yaml"]
+    taken = [f"--model.init_from.{role}={runs / name}" for role, name in BEFORE[stage].items()]
+    return [
+        "train",
+        *(f"--config={path}" for path in configs),
+        f"--run={run or stage}",
+        f"--runs={runs}",
+        f"--data.root={data}",
+        "--data.batch_size=2",
+        *taken,
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """All stages, trained for two epochs of four iterations each."""
+    root = tmp_path_factory.mktemp("train")
+    (root / "data").mkdir()
+    place = faces_data.make(root / "data"), root / "runs"
+    os.environ["WANDB_MODE"] = "disabled"
+    for stage in STAGES:
+        assert main(arguments(place, stage)) == 0, stage
+    return place
+
+
+def checkpoint(place: Place, run: str) -> dict[str, Any]:
+    return torch.load(place[1] / run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Equal to the bit, through all containers."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(equal(a, b) for a, b in zip(one, other, strict=True))
+    return bool(one == other)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_leaves_a_run_folder(place: Place, stage: str) -> None:
+    run = place[1] / stage
+    names = {row.split(",")[1] for row in (run / "metrics.csv").read_text().splitlines()[1:]}
+    assert any(name.startswith("train/") for name in names)
+    assert any(name.startswith("val/") for name in names)
+    assert list((run / "samples").glob("*_000008.png"))
+    assert (run / "config.yaml").is_file()
+    artifact = load_artifact(run)
+    assert artifact.stage == stage
+    card = json.loads((run / "export" / "card.json").read_text())
+    assert card["iterations"] == 8
+    assert card["licences"]["data"] == ["CC0-1.0"]
+    assert len(card["dataset_hash"]) == 64
+
+
+def test_last_stage_shows_a_video_with_sound(place: Place) -> None:
+    from fctfg.media import probe
+
+    (video, *_) = sorted((place[1] / "talking_face" / "samples").glob("video_*.mp4"))
+    info = probe(video)
+    assert info.has_audio
+    assert info.width == 4 * info.height  # source, driver, result, canonical image
+
+
+def test_all_six_terms_are_logged_by_the_names_of_their_weights(place: Place) -> None:
+    rows = (place[1] / "talking_face" / "metrics.csv").read_text().splitlines()[1:]
+    names = {row.split(",")[1] for row in rows}
+    terms = ("orthogonality", "sync", "identity", "reconstruction", "perceptual", "adversarial")
+    assert {f"{part}/{term}" for part in ("train", "val") for term in terms} <= names
+    assert {row.split(",")[0] for row in rows if row.split(",")[1] == "train/sync"} == {str(i) for i in range(8)}
+
+
+@pytest.mark.parametrize("stage", ["generator", "talking_face"])
+def test_2n_batches_equal_n_and_n(place: Place, stage: str) -> None:
+    assert main(arguments(place, stage, f"{stage}_cut", "--trainer.max_epochs=1")) == 0
+    assert main(arguments(place, stage, f"{stage}_cut", "--trainer.max_epochs=2")) == 0
+    straight, cut = checkpoint(place, stage), checkpoint(place, f"{stage}_cut")
+    assert equal(straight["state_dict"], cut["state_dict"])
+    assert equal(straight["optimizer_states"], cut["optimizer_states"])
+    one, other = ((place[1] / run / "metrics.csv").read_text() for run in (stage, f"{stage}_cut"))
+    assert one == other
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["generator", "talking_face"])
+def test_ctrl_c_saves_and_the_run_continues_exactly(place: Place, stage: str) -> None:
+    run = f"{stage}_interrupted"
+    more = ("--data.batches_per_epoch=40", "--trainer.max_epochs=1")
+    command = [sys.executable, "-m", "fctfg", *arguments(place, stage, run, *more)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    metrics = place[1] / run / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.exists() and "\n6," in metrics.read_text()):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    cut_at = checkpoint(place, run)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
+    assert 6 < cut_at < 40
+
+    assert main(arguments(place, stage, run, *more)) == 0
+    assert main(arguments(place, stage, f"{stage}_straight", *more)) == 0
+    straight, continued = checkpoint(place, f"{stage}_straight"), checkpoint(place, run)
+    assert equal(straight["state_dict"], continued["state_dict"])
+    assert equal(straight["optimizer_states"], continued["optimizer_states"])
+    one, other = ((place[1] / name / "metrics.csv").read_text() for name in (f"{stage}_straight", run))
+    assert one == other
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["generator", "talking_face"])
+def test_two_processes_train_and_agree(place: Place, stage: str) -> None:
+    """The ranks' agreement is checked by the run itself, at every checkpoint (`check_ranks_agree`)."""
+    run = f"{stage}_two"
+    command = [sys.executable, "-m", "fctfg", *arguments(place, stage, run, "--trainer.devices=2")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    two, one = checkpoint(place, run), checkpoint(place, stage)
+    assert two["state_dict"].keys() == one["state_dict"].keys()
+    assert not equal(two["state_dict"], one["state_dict"])  # twice the samples
+    rows = (place[1] / run / "metrics.csv").read_text().splitlines()
+    assert len(rows) == len(set(rows))  # only one rank writes
+
+
+def test_weights_of_another_size_are_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    more = (
+        "--networks.visual_encoder.body.channels=[8,8,16,24]",
+        "--networks.identity_expert.body.channels=[8,8,16,24]",
+    )
+    assert main(arguments(place, "encoder", "other_size", *more)) == 1
+    assert "identity_expert has another size" in capsys.readouterr().err
+
+
+def test_weights_of_another_stage_are_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = f"--model.init_from.generator={place[1] / 'sync_expert'}"
+    assert main(arguments(place, "encoder", "other_stage", wrong)) == 1
+    assert "generator" in capsys.readouterr().err
+
+
+def test_a_forgotten_stage_is_asked_for(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [a for a in arguments(place, "encoder", "forgotten") if "init_from.generator" not in a]
+    assert main(command) == 1
+    assert "model.init_from.generator" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "near"),
+    [("--data.batch_sise=3", "data.batch_size"), ("--model.lerning_rate=1", "learning_rate")],
+)
+def test_a_misspelt_key_fails_before_anything_is_built(
+    place: Place, capsys: pytest.CaptureFixture[str], option: str, near: str
+) -> None:
+    assert main(arguments(place, "generator", "misspelt", option)) == 2
+    assert near in capsys.readouterr().err
+    assert not (place[1] / "misspelt").exists()
+
+
+def test_a_misspelt_key_in_a_file_is_named(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.yaml").write_text("data: {bach_size: 3}\n")
+    assert main([*arguments(place, "generator", "misspelt"), f"--config={tmp_path / 'mine.yaml'}"]) == 2
+    assert "data.batch_size" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = place[1] / "damaged" / "checkpoints"
+    folder.mkdir(parents=True)
+    whole = (place[1] / "sync_expert" / "checkpoints" / "last.ckpt").read_bytes()
+    (folder / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    assert main(arguments(place, "sync_expert", "damaged")) == 1
+    error = capsys.readouterr().err
+    assert "last.ckpt" in error
+    assert "Traceback" not in error
+
+
+def test_a_run_of_another_stage_is_not_continued(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(place, "identity_expert", "sync_expert")) == 1
+    assert "stage 'sync_expert'" in capsys.readouterr().err
+
+
+def test_missing_data_set_is_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments((place[0] / "nowhere", place[1]), "generator", "nowhere")) == 1
+    assert "nowhere is not a clip data set" in capsys.readouterr().err
