@@ -146,6 +146,23 @@ def test_bad_files_do_not_stop_the_good_one(tmp_path: Path, capsys: pytest.Captu
     assert sorted(path.name for path in out.iterdir()) == ["clips", FILE_NAME]
 
 
+def test_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """(Simulated: the tests may run as root, who may read everything.)"""
+    talker(tmp_path / "raw" / "good.mp4")
+    talker(tmp_path / "raw" / "secret.mp4")
+    real = Path.open
+
+    def guarded(path: Path, *arguments: object, **options: object) -> object:
+        if path.name == "secret.mp4":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", guarded)
+    assert run(tmp_path / "raw", "--out", tmp_path / "out") == 0
+    reasons = {clip.source: clip.reject_reason for clip in read_manifest(tmp_path / "out")}
+    assert reasons == {"good.mp4": None, "secret.mp4": "unreadable: Permission denied"}
+
+
 def test_folder_with_nothing_usable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "raw").mkdir()
     for make in (silence, no_face, not_a_video):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,7 +21,7 @@ from fctfg.data.manifest import FILE_NAME, Clip, Manifest, read_manifest, write_
 from fctfg.data.prepare.settings import Settings
 from fctfg.data.prepare.sources import Rights, Source, find_sources, read_rights
 from fctfg.data.prepare.splits import assign_splits, check_shares
-from fctfg.data.prepare.video import cut_clips, file_hash
+from fctfg.data.prepare.video import blank_row, cut_clips, file_hash
 from fctfg.errors import FctfgError, UsageError
 from fctfg.faces.detector import FaceDetector
 
@@ -218,7 +219,11 @@ class _Worker:
     def __call__(self, source: Source) -> tuple[list[Clip], bool]:
         """(rows, whether they were reused) of one video."""
         job = self._job
-        digest = file_hash(source.path)
+        try:
+            digest = file_hash(source.path)
+        except OSError as error:
+            reason = f"unreadable: {error.strerror}"
+            return [blank_row(source, "", job.settings, job.rights, reason)], False
         old = self._earlier.get(source.name, [])
         if old and all(self._usable(clip, source, digest) for clip in old):
             rights = vars(job.rights)
@@ -242,6 +247,7 @@ _worker: _Worker | None = None  # of a pool's process
 
 def _start(job: _Job) -> None:
     global _worker
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the pool's processes without their tracebacks
     _worker = _Worker(job)
 
 

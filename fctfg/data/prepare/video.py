@@ -41,6 +41,24 @@ def file_hash(*paths: Path) -> str:
     return digest.hexdigest()
 
 
+def blank_row(source: Source, source_sha256: str, settings: Settings, rights: Rights, reason: str = "") -> Clip:
+    """The row of a video of which nothing is known yet, or which is rejected for `reason`."""
+    return Clip(
+        id=source.id,
+        identity=source.identity,
+        split=source.split or "train",
+        source=source.name,
+        source_sha256=source_sha256,
+        fps=FPS,
+        size=settings.size,
+        detector=settings.detector,
+        licence=rights.licence,
+        consent=rights.consent,
+        provenance=rights.provenance,
+        reject_reason=reason,
+    )
+
+
 def cut_clips(
     source: Source, source_sha256: str, settings: Settings, rights: Rights, detector: FaceDetector, root: Path
 ) -> list[Clip]:
@@ -63,20 +81,7 @@ def cut_clips(
     Raises:
         FctfgError: The clips cannot be written. (A video that cannot be read is a rejected row.)
     """
-    blank = Clip(
-        id=source.id,
-        identity=source.identity,
-        split=source.split or "train",
-        source=source.name,
-        source_sha256=source_sha256,
-        fps=FPS,
-        size=settings.size,
-        detector=settings.detector,
-        licence=rights.licence,
-        consent=rights.consent,
-        provenance=rights.provenance,
-        reject_reason="",
-    )
+    blank = blank_row(source, source_sha256, settings, rights)
     try:
         sound, tracks, width, height = _look(source, settings, detector)
     except _Rejected as reason:
