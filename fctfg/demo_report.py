@@ -41,8 +41,8 @@ STAGES = {
     ),
     "identity_expert": (
         "Stage 0: the identity expert",
-        "Learns to tell the training people apart (ArcFace). Measured on other people: the cosine of two frames of the "
-        "same person, of two different people, and how often the first is larger.",
+        "Learns to tell the training people apart (ArcFace). Measured on other people: the cosine of two frames of one "
+        "person (same) and, where there are several people, of two of them (different).",
     ),
     "generator": (
         "Stage 1: the generator",

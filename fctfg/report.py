@@ -12,6 +12,9 @@ from fctfg.atomic import atomic_path
 from fctfg.chart import Series, line_chart, number_text
 from fctfg.errors import FctfgError
 
+# A metric with such an ending is what the one without it is to be compared with; both go into one chart.
+REFERENCES = ("_chance", "_copy_source")
+
 MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
 
 
@@ -81,7 +84,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Curves:
-    """A chart for each term of a run's `metrics.csv`; `train/sync` and `val/sync` share one.
+    """A chart for each term of a run's `metrics.csv`; `train/sync` and `val/sync` share one, and so do references.
 
     Attributes:
         metrics: the file: columns iteration, name, value.
@@ -228,6 +231,9 @@ def _curves(metrics: Path, leave_out: Sequence[str]) -> str:
     terms: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for name, points in read_metrics(metrics).items():
         part, _, term = name.partition("/")
+        for ending in REFERENCES:
+            if term.endswith(ending):
+                part, term = ending.strip("_").replace("_", " "), term.removesuffix(ending)
         finite = [(iteration, value) for iteration, value in points if math.isfinite(value)]
         if term and term not in leave_out and finite:
             terms.setdefault(term, {})[part] = finite

@@ -94,6 +94,17 @@ def test_report_is_one_well_formed_file(tmp_path: Path) -> None:
     assert "1 min 30 s" in page
 
 
+def test_parts_and_references_of_a_term_share_a_chart(tmp_path: Path) -> None:
+    names = ("train/psnr", "val/psnr", "val/psnr_copy_source", "val/accuracy", "val/accuracy_chance", "step")
+    metrics = metrics_file(
+        tmp_path, [(i, name, float(i)) for i in range(3) for name in names] + [(3, names[0], math.inf)]
+    )
+    write_report(tmp_path / "report.html", "t", "l", [Section("s", [Curves(metrics)])])
+    page = (tmp_path / "report.html").read_text()
+    assert re.findall(r"<h3>(\w+)", page) == ["accuracy", "psnr"]
+    assert page.count("copy source 2<") == page.count("chance 2<") == 1 and "train 2<" in page
+
+
 def test_chart_shows_the_values() -> None:
     points = [(float(i), float(i)) for i in range(10)]
     [line] = polylines(line_chart([("train", points)]))
