@@ -9,11 +9,12 @@ from torch.utils.data import DataLoader
 
 from fctfg.data.batch import Batch
 from fctfg.data.clip import read_clip
-from fctfg.data.dataset import SHIFTS, TalkingClips, clip_mel, mirror_points, to_images
+from fctfg.data.dataset import SHIFTS, TalkingClips, clip_mel, mirror_points
 from fctfg.data.manifest import Clip, write_manifest
 from fctfg.data.sampler import PositionSampler
 from fctfg.errors import FctfgError
 from fctfg.media import write_video, write_wav
+from fctfg.ops.pixels import to_images
 
 SIZE, LENGTH = 32, 60
 
@@ -63,7 +64,7 @@ def _number(image: torch.Tensor) -> float:
 def test_read_clip_gives_exactly_the_frames_asked_for(clips: Path) -> None:
     asked = [57, 3, 4, 5, 30, 0, 31]
     shown = [_number(image) for image in to_images(read_clip(clips / "clip1.mp4", asked))]
-    assert np.allclose(shown, asked, atol=0.6)
+    assert np.allclose(shown, asked, atol=0.9)
     with pytest.raises(FctfgError, match="frame 60 is not in the clip"):
         read_clip(clips / "clip1.mp4", [60])
 
@@ -74,11 +75,11 @@ def test_sample_is_source_window_and_the_windows_own_sound(clips: Path) -> None:
         sample = data[(0, index)]
         start = int(sample.start)
         shown = [_number(image) for image in sample.driving]
-        assert np.allclose(shown, range(start, start + 5), atol=0.6)
+        assert np.allclose(shown, range(start, start + 5), atol=0.9)
         clip = data.clips[int(sample.clip)]
         assert torch.equal(sample.points, torch.from_numpy(clip.points[start : start + 5]))
         matching = (torch.from_numpy(clip.points) == sample.source_points).all((1, 2)).nonzero().item()
-        assert abs(_number(sample.source) - matching) < 0.6
+        assert abs(_number(sample.source) - matching) < 0.9
         mel = clip_mel(clips / clip.audio)
         first = int(80 * start / 25)
         if first + 16 <= mel.shape[1]:
@@ -153,7 +154,7 @@ def test_loader_gives_a_batch(clips: Path, workers: int) -> None:
     assert isinstance(batches[0], Batch)
     assert batches[0].driving.shape == (3, 5, 3, SIZE, SIZE)
     assert batches[0].mel.shape == (3, 5, 1, 80, 16)
-    assert -1 <= float(batches[0].driving.min()) and float(batches[0].driving.max()) <= 1
+    assert batches[0].driving.abs().max() <= 1
 
 
 def test_empty_split_and_short_clips_are_said(clips: Path) -> None:

@@ -15,8 +15,8 @@ from fctfg.media import FPS
 def read_clip(path: Path, indices: Sequence[int]) -> np.ndarray:
     """The frames `indices` of a prepared clip, in the order asked for.
 
-    Prepared clips have 25 frames per second from time 0 and key frames at short distances, so a frame is found by seeking to
-    its time. The file is opened once; a frame that follows the one before is decoded without a seek.
+    Prepared clips have 25 frames per second from time 0 and key frames at short distances, so a frame is found by
+    seeking to its time. The file is opened once; a frame that follows the one before is decoded without a seek.
 
     Args:
         path: clip written by `fctfg prepare`.

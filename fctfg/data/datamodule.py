@@ -21,9 +21,11 @@ class TalkingData(pl.LightningDataModule):
         batch_size: samples per process and iteration.
         frames: T, consecutive driving frames per sample (the paper's window is 5).
         shifted: K, out-of-sync mel windows per sample (the sync expert's negatives).
+        decoys: also draw another moment of the clip, whose mouths replace the driving frames' own where stage 3 looks
+            at the driver, so that the lips can only come from the sound (not in the paper).
         flip: mirror half of the training samples.
-        batches_per_epoch: iterations per epoch; an epoch is a tick, not a pass over the data. Validation, sample pictures,
-            export and checkpoint come at its end.
+        batches_per_epoch: iterations per epoch; an epoch is a tick, not a pass over the data. Validation, sample
+            pictures, export and checkpoint come at its end.
         val_samples: validation samples (the same at every validation).
         num_workers: loader processes; 0 decodes in the training process.
         seed: set from the run's seed.
@@ -35,6 +37,7 @@ class TalkingData(pl.LightningDataModule):
         batch_size: int = 8,
         frames: int = 5,
         shifted: int = 0,
+        decoys: bool = False,
         flip: bool = True,
         batches_per_epoch: int = 1000,
         val_samples: int = 64,
@@ -50,8 +53,8 @@ class TalkingData(pl.LightningDataModule):
             num_workers,
             seed,
         )
-        self.train = TalkingClips(root, "train", frames, shifted, flip, seed)
-        self.val = TalkingClips(root, "val", frames, shifted, False, seed)
+        self.train = TalkingClips(root, "train", frames, shifted, decoys, flip, seed)
+        self.val = TalkingClips(root, "val", frames, shifted, decoys, False, seed)
         self.hash = dataset_hash(root)
         self.licences = sorted({clip.licence or "not said" for clip in self.train.clips})
         self._position = {"epoch": 0, "batch": 0}
@@ -61,7 +64,7 @@ class TalkingData(pl.LightningDataModule):
         sampler = PositionSampler(batches, self.batch_size, rank, world)
         return DataLoader(
             data,
-            batch_sampler=sampler,  # type: ignore[arg-type]  # torch types keys as int
+            batch_sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",

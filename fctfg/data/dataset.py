@@ -17,6 +17,7 @@ from fctfg.data.sampler import Key
 from fctfg.errors import FctfgError
 from fctfg.media import FPS, read_wav
 from fctfg.ops.mel import mel_spectrogram
+from fctfg.ops.pixels import to_images
 from fctfg.ops.windows import mel_windows
 from fctfg.randomness import rng
 
@@ -29,11 +30,6 @@ def clip_mel(path: Path) -> Tensor:
     return mel_spectrogram(torch.from_numpy(read_wav(path)))
 
 
-def to_images(frames: np.ndarray) -> Tensor:
-    """uint8 [..., H, W, 3] RGB -> float32 [..., 3, H, W] in [-1, 1]."""
-    return torch.from_numpy(frames).movedim(-1, -3).float().div_(127.5).sub_(1.0).contiguous()
-
-
 def mirror_points(points: Tensor) -> Tensor:
     """Points [..., 5, 2] of the horizontally flipped picture: x is mirrored, and left and right change places."""
     mirrored = points[..., [1, 0, 2, 4, 3], :].clone()
@@ -44,14 +40,15 @@ def mirror_points(points: Tensor) -> Tensor:
 class TalkingClips(Dataset[Batch]):
     """Samples of one split of a prepared data set.
 
-    Every epoch visits the clips in a new order (a permutation drawn from the seed, the epoch and the lap), and draws from
-    each one source frame and one window of consecutive driving frames with the mel windows of the same moments.
+    Every epoch visits the clips in a new order (a permutation drawn from the seed, the epoch and the lap), and draws
+    from each one source frame and one window of consecutive driving frames with the mel windows of the same moments.
 
     Args:
         root: folder written by `fctfg prepare`.
         split: `train`, `val` or `test`.
         frames: T, driving frames per sample.
         shifted: K, out-of-sync mel windows per sample.
+        decoys: also draw a second window of T frames of the same clip.
         flip: mirror half of the samples (all frames of a sample alike).
         seed: the run's seed.
 
@@ -60,17 +57,25 @@ class TalkingClips(Dataset[Batch]):
     """
 
     def __init__(
-        self, root: str | Path, split: str, frames: int = 5, shifted: int = 0, flip: bool = False, seed: int = 0
+        self,
+        root: str | Path,
+        split: str,
+        frames: int = 5,
+        shifted: int = 0,
+        decoys: bool = False,
+        flip: bool = False,
+        seed: int = 0,
     ) -> None:
         self.root = Path(root)
-        self.split, self.frames, self.shifted, self.flip, self.seed = split, frames, shifted, flip, seed
+        self.split, self.frames, self.shifted, self.decoys = split, frames, shifted, decoys
+        self.flip, self.seed = flip, seed
         self.shortest = frames + (2 * int(SHIFTS.max()) if shifted else 0)
         kept = read_manifest(self.root).kept(split)
         long_enough = [i for i, length in enumerate(kept.column("n_frames")) if length >= self.shortest]
         if not long_enough:
             raise FctfgError(
-                f"{self.root}: none of the {len(kept)} clips of split '{split}' has the {self.shortest} frames that a sample "
-                f"needs; prepare longer clips, or more identities so that the split is not empty"
+                f"{self.root}: none of the {len(kept)} clips of split '{split}' has the {self.shortest} frames that a "
+                f"sample needs; prepare longer clips, or more identities so that the split is not empty"
             )
         self.clips: list[Clip] = [kept[i] for i in long_enough]
         self.identities = sorted({clip.identity for clip in self.clips})
@@ -101,25 +106,30 @@ class TalkingClips(Dataset[Batch]):
         length = row.n_frames
         start = int(draw.integers(0, length - self.frames + 1))
         source = int(draw.integers(0, length))
+        other = int(draw.integers(0, length - self.frames + 1))
         flip = self.flip and bool(draw.random() < 0.5)
 
-        window = np.arange(start, start + self.frames)
-        wanted = to_images(read_clip(self.root / row.path, [source, *window.tolist()]))
-        points = torch.from_numpy(row.points[[source, *window.tolist()]])
+        window = np.arange(self.frames)
+        chosen = np.concatenate([[source], start + window, other + window[: self.frames if self.decoys else 0]])
+        images = to_images(read_clip(self.root / row.path, chosen.tolist()))
+        points = torch.from_numpy(row.points[chosen])
         if flip:
-            wanted, points = wanted.flip(-1), mirror_points(points)
+            images, points = images.flip(-1), mirror_points(points)
+        driving, decoy = slice(1, 1 + self.frames), slice(1 + self.frames, None)
 
         mel = clip_mel(self.root / row.audio)
-        mels = mel_windows(mel, torch.from_numpy(window), fps=FPS)
+        mels = mel_windows(mel, torch.from_numpy(start + window), fps=FPS)
         possible = SHIFTS[(start + SHIFTS >= 0) & (start + SHIFTS <= length - self.frames)]
         shifts = (
             draw.choice(possible, self.shifted, replace=len(possible) < self.shifted) if self.shifted else possible[:0]
         )
         return Batch(
-            source=wanted[0],
+            source=images[0],
             source_points=points[0],
-            driving=wanted[1:],
-            points=points[1:],
+            driving=images[driving],
+            points=points[driving],
+            decoy=images[decoy],
+            decoy_points=points[decoy],
             mel=mels,
             mel_shifted=mel_windows(mel, torch.from_numpy(start + shifts), fps=FPS),
             identity=torch.tensor(self._identity_index[row.identity]),

@@ -12,8 +12,8 @@ Key = tuple[int, int]  # (epoch, index within the epoch)
 class PositionSampler(Sampler[list[Key]]):
     """A batch sampler that yields positions, `(epoch, index)`; the data set turns a position into a sample.
 
-    An epoch is a fixed number of batches (a "tick"), not a pass over the clips. The ranks take turns within each batch, so
-    the samples of an epoch do not depend on anything but the number of processes.
+    An epoch is a fixed number of batches (a "tick"), not a pass over the clips. The ranks take turns within each
+    batch, so the samples of an epoch do not depend on anything but the number of processes.
 
     Args:
         batches: batches per epoch and process.

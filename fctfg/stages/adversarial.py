@@ -21,8 +21,8 @@ def discriminator_terms(
         r1_every: period of the lazy regularisation (16 in StyleGAN2).
 
     Returns:
-        `discriminator` (logistic loss), and `r1` on the iterations that have it; their sum is the loss. With `real_score` and
-        `fake_score`, mean logits to watch, which are detached.
+        `discriminator` (logistic loss), and `r1` on the iterations that have it; their sum is the loss. With
+        `real_score` and `fake_score`, mean logits to watch, which are detached.
     """
     real_logits, fake_logits = discriminator(real), discriminator(fake)
     terms = {"discriminator": d_logistic(real_logits, fake_logits)}

@@ -1,4 +1,4 @@
-"""What all stages share: how networks are handed over, what is random, what a checkpoint holds, and the scheme of the logs."""
+"""What all stages share: the hand-off of networks, what is random, what a checkpoint holds, the scheme of the logs."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from fctfg.stages.networks import Networks
 from fctfg.weights.artifact import build, load_artifact
 from fctfg.weights.config_json import config_differences
 
-
 say = rank_zero_only(logging.getLogger("fctfg").info)
 
 
 class Stage(pl.LightningModule, ABC):
     """A stage of training.
 
-    A subclass names its frozen networks in `frozen` (they are left out of checkpoints), and gives the networks that the next
-    stage takes over in `exports` and pictures of a fixed validation batch in `pictures`.
+    A subclass names its frozen networks in `frozen` (they are left out of checkpoints), and gives the networks that the
+    next stage takes over in `exports` and pictures of a fixed validation batch in `pictures`.
 
     Args:
         networks: sizes of all networks.
@@ -105,7 +104,7 @@ class Stage(pl.LightningModule, ABC):
 
     @property
     def iteration(self) -> int:
-        """Iterations completed so far; within a step, its 0-based number. Lightning's `global_step` counts optimiser steps."""
+        """Iterations completed so far; within a step, its 0-based number (`global_step` counts optimiser steps)."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.completed
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

@@ -19,8 +19,8 @@ from fctfg.stages.networks import Networks
 class GeneratorStage(Stage):
     """Trains the StyleGAN2 generator and discriminator on single frames (Karras et al. 2020).
 
-    Both regularisers are folded into their losses on their own iterations and scaled by the period, so learning rate and
-    betas stay as they are, without StyleGAN2's lazy-regularisation correction.
+    Both regularisers are folded into their losses on their own iterations and scaled by the period, so learning rate
+    and betas stay as they are, without StyleGAN2's lazy-regularisation correction.
 
     Args:
         networks: sizes; this stage builds `generator` and `discriminator`.
@@ -91,7 +91,7 @@ class GeneratorStage(Stage):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         real = torch.cat([batch.source, batch.driving[:, 0]])
-        optimizer_g, optimizer_d = self.optimizers()  # type: ignore[misc]
+        optimizer_g, optimizer_d = self.optimizers()  # type: ignore[attr-defined]
 
         self.toggle_optimizer(optimizer_d)
         with torch.no_grad():

@@ -19,8 +19,9 @@ from fctfg.stages.networks import Networks
 class IdentityExpert(Stage):
     """Trains IR-SE50 with the ArcFace loss on the training identities.
 
-    Validation is on identities that training has not seen: cosine of two frames of one clip (`val/same`) against that of
-    frames of different identities (`val/different`), and how often the former is the larger (`val/accuracy`, chance 0.5).
+    Validation is on identities that training has not seen: cosine of two frames of one clip (`val/same`) against that
+    of frames of different identities (`val/different`), and how often the former is the larger (`val/accuracy`, chance
+    0.5).
 
     Args:
         networks: sizes; this stage builds `identity_expert`.

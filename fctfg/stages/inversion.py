@@ -51,7 +51,7 @@ class Inversion(Stage):
         init_from: dict[str, str] | None = None,
         seed: int = 0,
         learning_rate: float = 1e-4,
-        weights: dict[str, float] = WEIGHTS,  # noqa: B006  # never written to
+        weights: dict[str, float] = WEIGHTS,  # never written to
     ) -> None:
         super().__init__(networks, init_from, seed)
         self.learning_rate = learning_rate
@@ -113,7 +113,7 @@ class EncoderStage(Inversion):
         init_from: dict[str, str] | None = None,
         seed: int = 0,
         learning_rate: float = 1e-4,
-        weights: dict[str, float] = WEIGHTS,  # noqa: B006
+        weights: dict[str, float] = WEIGHTS,
     ) -> None:
         super().__init__(networks, init_from, seed, learning_rate, weights)
         self.visual_encoder = VisualEncoder(networks.visual_encoder)
@@ -142,8 +142,8 @@ class EncoderStage(Inversion):
 class HypernetworkStage(Inversion):
     """Trains the hypernetwork to refine the generator's weights for each image (Alaluf et al. 2022).
 
-    Encoder and generator are frozen. The offsets add up over the refinement iterations; each has its own gradient, and one
-    optimiser step follows the last.
+    Encoder and generator are frozen. The offsets add up over the refinement iterations; each has its own gradient, and
+    one optimiser step follows the last.
 
     Args:
         networks: sizes; this stage builds `hypernetwork`.
@@ -164,7 +164,7 @@ class HypernetworkStage(Inversion):
         init_from: dict[str, str] | None = None,
         seed: int = 0,
         learning_rate: float = 1e-4,
-        weights: dict[str, float] = WEIGHTS,  # noqa: B006
+        weights: dict[str, float] = WEIGHTS,
         refinements: int = 5,
     ) -> None:
         super().__init__(networks, init_from, seed, learning_rate, weights)

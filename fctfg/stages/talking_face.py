@@ -26,9 +26,10 @@ from fctfg.models.fctfg import FCTFG, FCTFGConfig, Output
 from fctfg.models.hypernetwork import Hypernetwork
 from fctfg.models.stylegan2 import Discriminator, Generator
 from fctfg.models.visual_encoder import VisualEncoder
+from fctfg.ops.mouth import transplant_mouth
 from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_loss, discriminator_terms
-from fctfg.stages.base import Stage
+from fctfg.stages.base import Stage, say
 from fctfg.stages.networks import Networks
 
 WEIGHTS = {  # paper, section 2
@@ -41,16 +42,36 @@ WEIGHTS = {  # paper, section 2
 }
 
 
+def borrow_audio_layers(encoder: AudioEncoder, expert: SyncNet) -> int:
+    """Start the audio encoder as the sync expert's, where both have the same layer.
+
+    The paper starts from Wav2Lip's trained encoder. Where there is none, the expert's is the nearest thing: Wav2Lip's
+    two audio networks differ by one residual block, the expert's twelfth.
+
+    Returns:
+        Number of tensors copied: all, or none when the widths differ.
+    """
+    extra = len(expert.audio_encoder) - 3
+    theirs = [layer for index, layer in enumerate(expert.audio_encoder) if index != extra]
+    mine, given = encoder.layers.state_dict(), nn.Sequential(*theirs).state_dict()
+    if any(mine[key].shape != given[key].shape for key in mine):
+        return 0
+    encoder.layers.load_state_dict(given)
+    return len(given)
+
+
 class TalkingFaceStage(Stage):
     """Trains FC-TFG on source frame, driving frames and sound of one clip (paper, Eq. 1-9).
 
-    Generator, visual encoder and audio encoder are fine-tuned, the latent networks are new, the experts are frozen. Adam
-    with the paper's learning rate; the discriminator's betas, the average of the weights and the lazy R1 are not in the paper.
+    Generator, visual encoder and audio encoder are fine-tuned, the latent networks are new, the experts are frozen.
+    Adam with the paper's learning rate; the discriminator's betas, the average of the weights and the lazy R1 are not
+    in the paper.
 
     Args:
         networks: sizes; this stage builds the audio encoder and the latent networks.
-        init_from: `generator`: a run of stage 1 (generator, discriminator); `inversion`: a run of stage 2 (visual encoder,
-            and hypernetwork when `networks.fctfg.hypernetwork` uses it); `sync_expert`, `identity_expert`: runs of stage 0.
+        init_from: `generator`: a run of stage 1 (generator, discriminator); `inversion`: a run of stage 2 (visual
+            encoder, and hypernetwork when `networks.fctfg.hypernetwork` uses it); `sync_expert`, `identity_expert`:
+            runs of stage 0.
         seed: the run's seed.
         learning_rate: of Adam, all networks (paper: 1e-4).
         discriminator_learning_rate: None takes `learning_rate`.
@@ -72,7 +93,7 @@ class TalkingFaceStage(Stage):
         seed: int = 0,
         learning_rate: float = 1e-4,
         discriminator_learning_rate: float | None = None,
-        weights: dict[str, float] = WEIGHTS,  # noqa: B006  # never written to
+        weights: dict[str, float] = WEIGHTS,  # never written to
         r1_weight: float = 10.0,
         r1_every: int = 16,
         ema_decay: float = 0.999,
@@ -92,23 +113,37 @@ class TalkingFaceStage(Stage):
         assert isinstance(discriminator, Discriminator)
         assert isinstance(visual_encoder, VisualEncoder)
         config = networks.fctfg or FCTFGConfig.for_styles(generator.n_styles)
-        hypernetwork = None
+        hypernetwork: Hypernetwork | None = None
         if config.hypernetwork != "off":
-            hypernetwork = self.take("inversion", "hypernetwork", networks.hypernetwork)
-            assert isinstance(hypernetwork, Hypernetwork)
+            taken = self.take("inversion", "hypernetwork", networks.hypernetwork)
+            assert isinstance(taken, Hypernetwork)
+            hypernetwork = taken
         audio_encoder = AudioEncoder(networks.audio_encoder)
+        sync_expert = self.take("sync_expert", "sync_expert", networks.sync_expert)
+        assert isinstance(sync_expert, SyncNet)
+        borrowed = borrow_audio_layers(audio_encoder, sync_expert)
         self.network = FCTFG(config, generator, visual_encoder, audio_encoder, hypernetwork)
         self.discriminator = discriminator
         self.announce_new(audio_encoder=audio_encoder, latent=self.network.latent)
+        say(f"audio_encoder: {borrowed} of {len(audio_encoder.state_dict())} tensors start as the sync expert's")
         self.network_ema = ema.shadow(self.network)
 
-        sync_expert = self.take("sync_expert", "sync_expert", networks.sync_expert)
         identity_expert = self.take("identity_expert", "identity_expert", networks.identity_expert)
-        assert isinstance(sync_expert, SyncNet)
         assert isinstance(identity_expert, ArcFace)
         self.sync_expert = freeze(sync_expert)
         self.identity_expert = freeze(identity_expert)
         self.vgg = VGG19(networks.perceptual)
+
+    def driver(self, batch: Batch) -> Tensor:
+        """What the network sees of the driving frames, [B, T, 3, H, W].
+
+        A driving frame is also the target, so its lips would give away what the sound is to tell. With `data.decoys`
+        they are exchanged for those of another moment of the clip, and only the sound tells (not in the paper).
+        """
+        if batch.decoy.shape[1] == 0:
+            return batch.driving
+        fields = batch.driving, batch.points, batch.decoy, batch.decoy_points
+        return transplant_mouth(*(field.flatten(0, 1) for field in fields)).view_as(batch.driving)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         trained = [p for p in self.network.parameters() if p.requires_grad]
@@ -138,10 +173,10 @@ class TalkingFaceStage(Stage):
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        optimizer_g, optimizer_d = self.optimizers()  # type: ignore[misc]
+        optimizer_g, optimizer_d = self.optimizers()  # type: ignore[attr-defined]
 
         self.toggle_optimizer(optimizer_g)
-        output = self.network(batch.source, batch.driving, batch.mel)
+        output = self.network(batch.source, self.driver(batch), batch.mel)
         terms = self.terms(batch, output)
         loss = weighted(terms, self.weights)
         self.descend(loss, optimizer_g, list(self.network.parameters()), self.clip_gradient)
@@ -158,7 +193,7 @@ class TalkingFaceStage(Stage):
         self.log_terms("train", shown | {"total": loss.detach()}, prog_bar=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        output = self.network_ema(batch.source, batch.driving, batch.mel)
+        output = self.network_ema(batch.source, self.driver(batch), batch.mel)
         fake, real = output.frames.flatten(0, 1), batch.driving.flatten(0, 1)
         copied = batch.source[:, None].expand_as(batch.driving).flatten(0, 1)
         measures = {
@@ -174,13 +209,14 @@ class TalkingFaceStage(Stage):
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         batch = Batch(*(field[:8] for field in batch))
-        output = self.network_ema(batch.source, batch.driving, batch.mel)
+        driver = self.driver(batch)
+        output = self.network_ema(batch.source, driver, batch.mel)
         canonical = self.network_ema.canonical_image(batch.source)
-        rows = torch.stack([batch.source, batch.driving[:, 0], output.frames[:, 0]])
-        return {"source_driving_result": rows, "source_canonical": torch.stack([batch.source, canonical])}
+        rows = torch.stack([batch.source, driver[:, 0], output.frames[:, 0], batch.driving[:, 0]])
+        return {"source_driver_result_target": rows, "source_canonical": torch.stack([batch.source, canonical])}
 
     def video(self, source: Tensor, driving: Tensor, mel: Tensor) -> Tensor:
-        """Source, driver, result and canonical image side by side; the last incomplete window of 5 frames is left out."""
+        """Source, driver, result and canonical image side by side, in whole windows of 5 frames."""
         windows = len(driving) // 5
         driving, mel = (field[: windows * 5].unflatten(0, (windows, 5)) for field in (driving, mel))
         result = [self.network_ema(source[None], d[None], m[None]).frames[0] for d, m in zip(driving, mel, strict=True)]

@@ -44,8 +44,8 @@ def check_ranks_agree(trainer: pl.Trainer, module: nn.Module) -> None:
 class LastCheckpoint(pl.Callback):
     """Saves the run at the end of every epoch, and on Ctrl-C at the end of the batch in hand.
 
-    The file is written beside its target and renamed, so that it is whole at every moment. A second Ctrl-C stops at once,
-    without saving.
+    The file is written beside its target and renamed, so that it is whole at every moment. A second Ctrl-C stops at
+    once, without saving.
 
     Args:
         folder: `checkpoints/` of the run.

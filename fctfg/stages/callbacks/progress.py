@@ -21,7 +21,7 @@ def duration(seconds: float) -> str:
 
 
 class TrainingProgress(ProgressBar):
-    """A bar over the whole run with images per second, time left and the losses; plain lines where there is no terminal.
+    """A bar over the whole run with images per second, time left and losses; plain lines where there is no terminal.
 
     Args:
         every: seconds between two plain lines.

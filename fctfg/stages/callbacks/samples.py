@@ -16,15 +16,11 @@ from torchvision.utils import make_grid
 from fctfg.data.batch import Batch
 from fctfg.data.clip import read_clip
 from fctfg.data.datamodule import TalkingData
-from fctfg.data.dataset import clip_mel, to_images
+from fctfg.data.dataset import clip_mel
 from fctfg.media import FPS, SAMPLE_RATE, read_wav, write_image, write_video
+from fctfg.ops.pixels import to_images, to_pixels
 from fctfg.ops.windows import mel_windows
 from fctfg.stages.base import Stage
-
-
-def to_pixels(images: Tensor) -> np.ndarray:
-    """[..., 3, H, W] in [-1, 1] -> uint8 [..., H, W, 3]."""
-    return images.clamp(-1, 1).add(1).mul(127.5).round().byte().movedim(-3, -1).cpu().numpy()
 
 
 def mel_picture(mel: Tensor) -> np.ndarray:
