@@ -211,7 +211,7 @@ def _call(out: Path, name: str, arguments: Sequence[str], tell: Tell) -> None:
     log = out / "logs" / f"{name}.log"
     make_folder(log.parent)
     environment = os.environ | {"WANDB_MODE": "offline"}  # the demo sends nothing
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         command = [sys.executable, "-m", "fctfg", *arguments]
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         try:
