@@ -157,7 +157,7 @@ def test_ctrl_c_saves_and_the_run_continues_exactly(place: Place, stage: str) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["generator", "talking_face"])
 def test_two_processes_train_and_agree(place: Place, stage: str) -> None:
-    """The ranks' agreement is checked by the run itself, at every checkpoint (`check_ranks_agree`)."""
+    """The ranks' agreement is checked by the run itself, at every checkpoint (`weights_agree`)."""
     run = f"{stage}_two"
     command = [sys.executable, "-m", "fctfg", *arguments(place, stage, run, "--trainer.devices=2")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -24,21 +24,13 @@ class Interrupted(SystemExit):
         super().__init__(130)
 
 
-def check_ranks_agree(trainer: pl.Trainer, module: nn.Module) -> None:
-    """Make sure that all processes hold the same weights (a sum in float64 over all parameters).
-
-    Raises:
-        FctfgError: they have drifted apart.
-    """
-    if trainer.world_size == 1:
-        return
+def weights_agree(module: nn.Module) -> bool:
+    """Whether all processes of the default group hold the same weights (by a sum in float64 over all parameters)."""
     total = torch.stack([p.detach().double().sum() for p in module.parameters()]).sum()
-    sums = trainer.strategy.all_gather(total)
-    if not torch.equal(sums, sums[:1].expand_as(sums)):
-        raise FctfgError(
-            f"the {trainer.world_size} processes hold different weights (sums {sums.tolist()}); "
-            f"continue from the last checkpoint, and please report this"
-        )
+    largest, smallest = total.clone(), total.clone()
+    torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+    torch.distributed.all_reduce(smallest, torch.distributed.ReduceOp.MIN)
+    return bool(largest == smallest)
 
 
 class LastCheckpoint(pl.Callback):
@@ -58,7 +50,11 @@ class LastCheckpoint(pl.Callback):
 
     def save(self, trainer: pl.Trainer) -> None:
         """Save the run (called on all ranks alike)."""
-        check_ranks_agree(trainer, trainer.lightning_module)
+        if trainer.world_size > 1 and not weights_agree(trainer.lightning_module):
+            raise FctfgError(
+                f"the {trainer.world_size} processes hold different weights, so nothing is saved; "
+                f"continue from {self.path}, and please report this"
+            )
         partial = self.path.with_name(".last.ckpt.partial")
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:

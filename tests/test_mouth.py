@@ -1,0 +1,61 @@
+"""Exchanged mouths."""
+
+import math
+
+import pytest
+import torch
+
+from fctfg.ops.mouth import mouth_mask, transplant_mouth
+from fctfg.ops.similarity import ARCFACE_TEMPLATE
+
+SIZE = 112
+POINTS = ((ARCFACE_TEMPLATE + 0.5) / SIZE)[None]
+
+
+def moved(points: torch.Tensor, degrees: float, scale: float, shift: tuple[float, float]) -> torch.Tensor:
+    """Points [1, 5, 2] turned about the middle of the picture, scaled and shifted (fractions)."""
+    angle = math.radians(degrees)
+    turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return (points - 0.5) @ turn.T * scale + 0.5 + torch.tensor(shift)
+
+
+def test_mask_covers_the_mouth_and_leaves_eyes_and_nose() -> None:
+    mask = mouth_mask(POINTS, SIZE, SIZE)[0, 0]
+    for index, inside in enumerate((False, False, False, True, True)):
+        x, y = ARCFACE_TEMPLATE[index].round().int().tolist()
+        assert float(mask[y, x]) == (1.0 if inside else 0.0), index
+    assert 0.1 < float(mask.mean()) < 0.25
+
+
+def test_mask_follows_the_face() -> None:
+    points = moved(POINTS, 20, 0.7, (0.05, -0.1))
+    mask = mouth_mask(points, SIZE, SIZE)[0, 0]
+    left, right = (points[0, 3:] * SIZE - 0.5).round().int().tolist()
+    assert mask[left[1], left[0]] == 1
+    assert mask[right[1], right[0]] == 1
+    assert float(mask.mean()) == pytest.approx(float(mouth_mask(POINTS, SIZE, SIZE).mean()) * 0.49, rel=0.05)
+
+
+def test_a_mouth_for_itself_changes_nothing() -> None:
+    frames = torch.rand(2, 3, SIZE, SIZE)
+    points = POINTS.expand(2, 5, 2)
+    assert torch.allclose(transplant_mouth(frames, points, frames, points), frames, atol=1e-4)
+
+
+def test_the_donors_mouth_lands_in_its_place() -> None:
+    """The donor is the same face, moved, with a white mouth; the result is the face with a white mouth where it was."""
+    y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    donor_points = moved(POINTS, -15, 0.8, (0.02, 0.03))
+    mouth = donor_points[0, 3:].mean(0) * SIZE - 0.5
+    donor = ((x - mouth[0]).square() + (y - mouth[1]).square() < 6**2).float().expand(1, 3, SIZE, SIZE)
+    result = transplant_mouth(torch.zeros(1, 3, SIZE, SIZE), POINTS, donor, donor_points)[0, 0]
+    white = result > 0.5
+    center = torch.stack([x[white].float().mean(), y[white].float().mean()])
+    assert torch.allclose(center, ARCFACE_TEMPLATE[3:].mean(0), atol=0.7)
+    assert float(white.sum()) == pytest.approx(math.pi * (6 / 0.8) ** 2, rel=0.1)
+
+
+def test_wrong_shapes_are_named() -> None:
+    frames = torch.zeros(2, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"\[N, 5, 2\]"):
+        transplant_mouth(frames, torch.zeros(2, 68, 2), frames, torch.zeros(2, 68, 2))

@@ -1,0 +1,295 @@
+"""The stages' steps: which network each term trains, and what keeps runs exact."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from torch import Tensor, nn
+
+from fctfg.data.batch import Batch
+from fctfg.models.audio_encoder import AudioEncoder
+from fctfg.models.experts.syncnet import SyncNet
+from fctfg.models.stylegan2 import Discriminator
+from fctfg.stages import ema
+from fctfg.stages.adversarial import discriminator_loss, discriminator_terms
+from fctfg.stages.csv_log import CsvLog
+from fctfg.stages.generator import GeneratorStage
+from fctfg.stages.identity_expert import IdentityExpert
+from fctfg.stages.inversion import EncoderStage, HypernetworkStage
+from fctfg.stages.networks import Networks
+from fctfg.stages.sync_expert import SyncExpert
+from fctfg.stages.talking_face import WEIGHTS, TalkingFaceStage, borrow_audio_layers
+from fctfg.train import wandb_key_is_known
+from fctfg.weights.artifact import save_artifact
+
+MICRO = yaml.safe_load((Path(__file__).parent / "micro.yaml").read_text())["networks"]
+POINTS = torch.tensor([[0.37, 0.4], [0.63, 0.4], [0.5, 0.55], [0.4, 0.7], [0.6, 0.7]])
+
+
+def micro(**changes: object) -> Networks:
+    """The networks of `micro.yaml`, as the command line reads them."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Networks, "networks")
+    return parser.instantiate(parser.parse_object({"networks": {**MICRO, **changes}})).networks
+
+
+def batch(size: int = 2, frames: int = 5, decoys: bool = True) -> Batch:
+    """Random pictures and sound, faces in the middle."""
+    draw = torch.Generator().manual_seed(0)
+
+    def images(*shape: int) -> Tensor:
+        return torch.rand(*shape, 3, 32, 32, generator=draw) * 2 - 1
+
+    decoy = frames if decoys else 0
+    return Batch(
+        source=images(size),
+        source_points=POINTS.expand(size, 5, 2),
+        driving=images(size, frames),
+        points=POINTS.expand(size, frames, 5, 2),
+        decoy=images(size, decoy),
+        decoy_points=POINTS.expand(size, decoy, 5, 2),
+        mel=torch.rand(size, frames, 1, 80, 16, generator=draw) * 8 - 4,
+        mel_shifted=torch.rand(size, 2, 1, 80, 16, generator=draw) * 8 - 4,
+        identity=torch.arange(size),
+        clip=torch.arange(size),
+        start=torch.zeros(size, dtype=torch.long),
+    )
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Untrained networks, exported as their stages export them."""
+    folder, networks = tmp_path_factory.mktemp("exports"), micro()
+    torch.manual_seed(0)
+    card = {"config": {}, "dataset_hash": None, "metrics": {}, "licences": {"data": [], "weights": "none"}}
+    paths = {name: str(folder / f"{name}.safetensors") for name in ("generator", "inversion", "sync", "identity")}
+    generator = GeneratorStage(networks, seed=0)
+    with torch.no_grad():  # a generator that draws something, so that gradients are not lost in its first noise
+        generator.generator_ema.latent_avg.normal_()
+    save_artifact(
+        Path(paths["generator"]),
+        {"generator": generator.generator_ema, "discriminator": generator.discriminator},
+        "generator",
+        card,
+    )
+    save_artifact(Path(paths["sync"]), {"sync_expert": SyncExpert(networks).sync_expert}, "sync_expert", card)
+    expert = IdentityExpert(networks).identity_expert
+    save_artifact(Path(paths["identity"]), {"identity_expert": expert}, "identity_expert", card)
+    stage2 = {"generator": paths["generator"], "identity_expert": paths["identity"]}
+    encoder = EncoderStage(networks, stage2)
+    save_artifact(Path(paths["inversion"]), encoder.exports(), "encoder", card)
+    return paths
+
+
+def talking_face(exports: dict[str, str], networks: Networks | None = None) -> TalkingFaceStage:
+    init_from = {
+        "generator": exports["generator"],
+        "inversion": exports["inversion"],
+        "sync_expert": exports["sync"],
+        "identity_expert": exports["identity"],
+    }
+    return TalkingFaceStage(networks or micro(), init_from)
+
+
+def trained(module: nn.Module) -> bool:
+    """Whether a gradient reached the module."""
+    return any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.parameters())
+
+
+# term -> networks that it must reach (orthogonality does not pass through the generator or the temporal fusion)
+REACHES = {
+    "orthogonality": {"visual_encoder", "audio_encoder", "latent"},
+    "sync": {"generator", "visual_encoder", "audio_encoder", "latent"},
+    "identity": {"generator", "visual_encoder", "audio_encoder", "latent"},
+    "reconstruction": {"generator", "visual_encoder", "audio_encoder", "latent"},
+    "perceptual": {"generator", "visual_encoder", "audio_encoder", "latent"},
+    "adversarial": {"generator", "visual_encoder", "audio_encoder", "latent"},
+}
+
+
+@pytest.mark.parametrize("term", sorted(WEIGHTS))
+def test_each_term_trains_its_networks_and_no_judge(exports: dict[str, str], term: str) -> None:
+    torch.manual_seed(1)
+    stage = talking_face(exports).train()
+    stage.discriminator.requires_grad_(False)  # as in the generator's half of a step
+    data = batch()
+    output = stage.network(data.source, stage.driver(data), data.mel)
+    stage.terms(data, output)[term].backward()
+    parts = ("generator", "visual_encoder", "audio_encoder", "latent")
+    assert {name for name in parts if trained(getattr(stage.network, name))} == REACHES[term]
+    for judge in (stage.sync_expert, stage.identity_expert, stage.vgg, stage.discriminator, stage.network_ema):
+        assert all(p.grad is None for p in judge.parameters())
+    for judge in (stage.sync_expert, stage.identity_expert, stage.vgg):
+        assert not any(module.training for module in judge.modules())
+
+
+def test_weights_are_the_papers() -> None:
+    assert WEIGHTS == {
+        "orthogonality": 1.0,
+        "sync": 0.1,
+        "identity": 0.5,
+        "reconstruction": 1.0,
+        "perceptual": 1.0,
+        "adversarial": 0.1,
+    }
+
+
+@pytest.mark.parametrize("term", ["l2", "lpips", "identity"])
+def test_inversion_terms_train_the_encoder_only(exports: dict[str, str], term: str) -> None:
+    stage = EncoderStage(micro(), {"generator": exports["generator"], "identity_expert": exports["identity"]}).train()
+    images, points = stage._images(batch())
+    stage.terms(images, points, stage.invert(images))[term].backward()
+    assert trained(stage.visual_encoder)
+    assert all(
+        p.grad is None
+        for network in (stage.generator, stage.identity_expert, stage.lpips)
+        for p in network.parameters()
+    )
+
+
+def test_the_encoders_body_starts_as_the_identity_experts(exports: dict[str, str]) -> None:
+    stage = EncoderStage(micro(), {"generator": exports["generator"], "identity_expert": exports["identity"]})
+    ours, theirs = stage.visual_encoder.body.state_dict(), stage.identity_expert.body.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert torch.equal(stage.visual_encoder.latent_avg, stage.generator.latent_avg)
+
+
+def test_refinement_trains_the_hypernetwork_only(exports: dict[str, str]) -> None:
+    init_from = {
+        "generator": exports["generator"],
+        "identity_expert": exports["identity"],
+        "inversion": exports["inversion"],
+    }
+    stage = HypernetworkStage(micro(), init_from, refinements=2).train()
+    images, points = stage._images(batch())
+    sum(stage.terms(images, points, stage.invert(images)).values()).backward()  # type: ignore[union-attr]
+    assert trained(stage.hypernetwork)
+    assert all(p.grad is None for network in (stage.generator, stage.visual_encoder) for p in network.parameters())
+
+
+def test_driver_shows_another_mouth(exports: dict[str, str]) -> None:
+    stage = talking_face(exports)
+    data = batch()
+    shown = stage.driver(data)
+    changed = (shown != data.driving).any(2).float().mean((0, 1))  # [H, W]
+    assert changed[12, 12] == 0 and changed[22, 16] == 1  # between the eyes; the mouth
+    assert torch.equal(stage.driver(batch(decoys=False)), batch(decoys=False).driving)
+
+
+def test_audio_layers_are_borrowed_by_their_shapes() -> None:
+    networks = micro()
+    encoder, expert = AudioEncoder(networks.audio_encoder), SyncNet(networks.sync_expert)
+    copied = borrow_audio_layers(encoder, expert)
+    assert copied == len(encoder.layers.state_dict()) > 0
+    assert torch.equal(encoder.layers[0].conv_block[0].weight, expert.audio_encoder[0].conv_block[0].weight)
+    assert torch.equal(encoder.layers[-1].conv_block[0].weight, expert.audio_encoder[-1].conv_block[0].weight)
+    wider = micro(sync_expert={"width": 0.25, "dim": 16})
+    assert borrow_audio_layers(encoder, SyncNet(wider.sync_expert)) == 0
+
+
+def test_r1_comes_every_sixteenth_iteration_scaled_by_its_period() -> None:
+    networks = micro()
+    torch.manual_seed(0)
+    discriminator = Discriminator(networks.discriminator)
+    real, fake = batch().source, batch().driving[:, 0]
+    with_r1 = [i for i in range(40) if "r1" in discriminator_terms(discriminator, real, fake, i, 10.0, 16)]
+    assert with_r1 == [0, 16, 32]
+    terms = discriminator_terms(discriminator, real, fake, 0, 10.0, 16)
+    image = real.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(image).sum(), image)
+    expected = 10.0 / 2 * 16 * gradient.square().sum((1, 2, 3)).mean()
+    assert torch.allclose(terms["r1"], expected, rtol=1e-4)
+    assert torch.equal(discriminator_loss(terms), terms["discriminator"] + terms["r1"])
+
+
+def test_styles_mix_two_latents_at_one_layer() -> None:
+    stage = GeneratorStage(micro(), style_mixing=0.5)
+    torch.manual_seed(0)
+    codes = stage.styles(200)  # [200, L, D]
+    changes = (codes[:, 1:] != codes[:, :-1]).any(-1).sum(1)
+    assert set(changes.tolist()) == {0, 1}
+    assert 70 < int((changes == 1).sum()) < 130
+
+
+def test_average_follows_its_closed_form() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    average = ema.shadow(network)
+    start = [p.clone() for p in network.parameters()]
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(1.0)
+        network[1].running_mean.fill_(5.0)
+    for _ in range(3):
+        ema.update(average, network, 0.9)
+    for p, s in zip(average.parameters(), start, strict=True):
+        assert torch.allclose(p, s + 1 - 0.9**3, atol=1e-6)
+    assert torch.equal(average[1].running_mean, network[1].running_mean)
+
+
+def test_resolutions_must_agree() -> None:
+    with pytest.raises(Exception, match="resolution"):
+        micro(discriminator={"resolution": 64, "channel_base": 256, "channel_max": 16})
+
+
+def test_csv_goes_on_where_the_checkpoint_is(tmp_path: Path) -> None:
+    log = CsvLog(tmp_path / "metrics.csv")
+    for step in range(5):
+        log.log_metrics({"train/x": step / 3, "epoch": 0.0}, step)
+    log.rewind(2)
+    CsvLog(tmp_path / "metrics.csv").log_metrics({"train/x": 9.0}, 3)
+    rows = (tmp_path / "metrics.csv").read_text().split()
+    assert rows == [
+        "iteration,name,value",
+        "0,train/x,0.0",
+        f"1,train/x,{1 / 3!r}",
+        f"2,train/x,{2 / 3!r}",
+        "3,train/x,9.0",
+    ]
+
+
+def test_wandb_is_online_only_with_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert not wandb_key_is_known()
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret\n")
+    assert wandb_key_is_known()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert not wandb_key_is_known()
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    assert wandb_key_is_known()
+
+
+def _rank(rank: int, port: int, drift: float, found: "multiprocessing.Queue[str]") -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
+    from fctfg.stages.callbacks.last_checkpoint import weights_agree
+
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    module = nn.Linear(2, 2)
+    with torch.no_grad():
+        module.weight.fill_(1.0 + drift * rank)
+        module.bias.zero_()
+    found.put(str(weights_agree(module)))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(("drift", "agree"), [(0.0, "True"), (1e-6, "False")])
+def test_drifting_ranks_are_noticed(drift: float, agree: str) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    found = context.Queue()
+    ranks = [context.Process(target=_rank, args=(rank, port, drift, found)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    answers = [found.get(timeout=120) for _ in ranks]
+    for process in ranks:
+        process.join(60)
+    assert answers == [agree, agree]
