@@ -7,7 +7,7 @@ from fctfg.ops.similarity import ARCFACE_TEMPLATE, invert_similarity, pixel_poin
 
 RIGID = (0, 1, 2)  # eyes and nose tip: the points that speech does not move
 # The region of a 112 x 112 ArcFace crop that speech moves, from under the nose to below the chin.
-CENTER, RADIUS, EDGE = (56.0, 101.0), (31.0, 25.0), 0.25
+CENTER, RADIUS, EDGE = (56.0, 103.0), (31.0, 25.0), 0.25
 
 
 def mouth_mask(points: Tensor, height: int, width: int) -> Tensor:
