@@ -118,8 +118,8 @@ def _measure(
     reference, images = to_images(true), to_images(made)
     copied = reference[:1].expand_as(reference)
     detector = DlibDetector()
-    measured = measure_jaw_opening(map(_enlarged, made), detector)
-    possible = measure_jaw_opening(map(_enlarged, true), detector)
+    measured = measure_jaw_opening(map(enlarged, made), detector)
+    possible = measure_jaw_opening(map(enlarged, true), detector)
     figures = Figures(
         clip=clip.id,
         identity=clip.identity,
@@ -141,15 +141,15 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _enlarged(frame: np.ndarray) -> np.ndarray:
+def enlarged(frame: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3] -> [SHOWN_SIZE, SHOWN_SIZE, 3]."""
     return np.asarray(Image.fromarray(frame).resize((SHOWN_SIZE, SHOWN_SIZE), Image.Resampling.BICUBIC))
 
 
 def _side_by_side(true: np.ndarray, made: np.ndarray) -> Iterable[np.ndarray]:
-    source = _enlarged(true[0])
+    source = enlarged(true[0])
     for true_frame, made_frame in zip(true, made, strict=True):
-        yield np.concatenate([source, _enlarged(true_frame), _enlarged(made_frame)], axis=1)
+        yield np.concatenate([source, enlarged(true_frame), enlarged(made_frame)], axis=1)
 
 
 def _write_json(path: Path, content: object) -> None:
