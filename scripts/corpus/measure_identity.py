@@ -34,7 +34,7 @@ def main() -> None:
     recogniser = dlib.face_recognition_model_v1(_model("dlib_face_recognition_resnet_model_v1.dat"))
 
     seen, missed, widths, means, names = 0, [], [], [], []
-    jaws, gaps = [], []
+    true_gaps, gaps = [], []
     for clip in sorted(args.corpus.rglob("*.mp4")):
         truth = json.loads(clip.with_suffix(".json").read_text())
         vectors = []
@@ -48,7 +48,7 @@ def main() -> None:
                 continue
             widths.append(found[0].width())
             shape = landmarks(frame, found[0])
-            jaws.append(truth["lip_gap"][index])
+            true_gaps.append(truth["lip_gap"][index])
             gaps.append((shape.part(66) - shape.part(62)).y)
             if len(vectors) < 4 and truth["blink"][index] < 0.2:
                 vectors.append(np.array(recogniser.compute_face_descriptor(frame, shape, 0, 0.25)))
@@ -60,15 +60,17 @@ def main() -> None:
         cosine = float(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
         pairs["same" if a == b else "cross"].append((cosine, float(np.linalg.norm(x - y))))
     print(f"frames looked at: {seen}; exactly one face found in {(seen - len(missed)) / seen:.2%}")
-    print("\n".join(missed[:20]))
+    for line in missed[:20]:
+        print(line)
     print(f"detector box: median {np.median(widths):.0f} px, {np.min(widths)}-{np.max(widths)}")
-    print(f"correlation of the landmarks' lip gap with the truth: {np.corrcoef(jaws, gaps)[0, 1]:.3f}")
+    print(f"correlation of the landmarks' lip gap with the truth: {np.corrcoef(true_gaps, gaps)[0, 1]:.3f}")
     for kind, values in pairs.items():
         cosines, distances = np.array(values).T
         print(
             f"{kind:5s} identity, {len(cosines)} pairs of clips: cosine mean {cosines.mean():.3f} "
             f"(5-95 %: {np.quantile(cosines, 0.05):.3f} to {np.quantile(cosines, 0.95):.3f}), "
-            f"distance mean {distances.mean():.3f}, below 0.6: {(distances < 0.6).mean():.1%}"
+            f"distance mean {distances.mean():.3f} ({distances.min():.3f} to {distances.max():.3f}), "
+            f"below 0.6: {(distances < 0.6).mean():.1%}"
         )
     same, cross = (np.array(pairs[kind])[:, 0] for kind in ("same", "cross"))
     print(f"AUC of the cosine: {(same[:, None] > cross[None]).mean():.4f}")
