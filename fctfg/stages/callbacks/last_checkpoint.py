@@ -45,7 +45,8 @@ class LastCheckpoint(pl.Callback):
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "last.ckpt"
-        self._stop = False
+        self._stop = False  # asked for by this process
+        self._leave = False  # agreed on by all, and saved
         self._previous: Any = None
 
     def save(self, trainer: pl.Trainer) -> None:
@@ -85,6 +86,12 @@ class LastCheckpoint(pl.Callback):
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         if stop:
             self.save(trainer)
+            self._leave = True  # once the loggers have this batch
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._leave:
             raise Interrupted
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
