@@ -12,7 +12,7 @@ SMOOTH_FROM = 40  # a series with fewer points is drawn as it is, with a dot for
 DRAWN_POINTS = 300  # a longer series is thinned to this many points
 
 
-def line_chart(series: Sequence[tuple[str, Series]]) -> str:
+def line_chart(series: Sequence[tuple[str, Series]], smoothed: bool = True) -> str:
     """Draws series into one chart; the color of number i is the style sheet's variable `--series-i`.
 
     A long series is drawn twice, faintly as measured and firmly as running mean. The vertical range follows the bulk
@@ -20,6 +20,7 @@ def line_chart(series: Sequence[tuple[str, Series]]) -> str:
 
     Args:
         series: (name, points) each; points are (x, y) with x ascending.
+        smoothed: False draws long series only as measured.
 
     Returns:
         An `<svg>` element of 360 x 190 units that scales to the width of its container.
@@ -32,9 +33,9 @@ def line_chart(series: Sequence[tuple[str, Series]]) -> str:
     if not drawn:
         raise ValueError("a chart needs at least one finite value")
     x_low, x_high = _widened(
-        min(points[0][0] for _, _, points in drawn), max(points[-1][0] for _, _, points in drawn), 0.0
+        min(points[0][0] for _, _, points in drawn), max(points[-1][0] for _, _, points in drawn), 0.015
     )
-    y_low, y_high = _y_range([points for _, _, points in drawn])
+    y_low, y_high = _y_range([points for _, _, points in drawn], smoothed)
 
     def place(points: Series) -> list[tuple[float, float]]:
         return [
@@ -60,7 +61,9 @@ def line_chart(series: Sequence[tuple[str, Series]]) -> str:
     parts.append(f'<svg {inside} viewBox="{box}">')
     for number, _, points in drawn:
         color = f'style="--line: var(--series-{number})"'
-        if len(points) >= SMOOTH_FROM:
+        if len(points) >= SMOOTH_FROM and not smoothed:
+            parts.append(f'<polyline class="line" {color} points="{_coordinates(place(thinned(points)))}"/>')
+        elif len(points) >= SMOOTH_FROM:
             parts.append(f'<polyline class="raw" {color} points="{_coordinates(place(thinned(points)))}"/>')
             parts.append(f'<polyline class="line" {color} points="{_coordinates(place(thinned(smooth(points))))}"/>')
         else:
@@ -108,11 +111,11 @@ def number_text(value: float) -> str:
     return f"{value:.3g}" if abs(value) >= 1e-12 else "0"
 
 
-def _y_range(all_points: Sequence[Series]) -> tuple[float, float]:
-    """Returns the range of the smoothed lines and of the middle 96 % of the raw values, with a margin."""
+def _y_range(all_points: Sequence[Series], smoothed: bool) -> tuple[float, float]:
+    """Returns the range of the values, or of smoothed lines and the middle 96 % of their raw values, with a margin."""
     values: list[float] = []
     for points in all_points:
-        if len(points) >= SMOOTH_FROM:
+        if len(points) >= SMOOTH_FROM and smoothed:
             raw = sorted(y for _, y in points)
             cut = len(raw) // 50
             values += [raw[cut], raw[-1 - cut], *(y for _, y in smooth(points))]

@@ -20,9 +20,11 @@ from rich.console import Console
 
 from fctfg import config_files
 from fctfg.atomic import atomic_path, make_folder
+from fctfg.demo_corpus import root
 from fctfg.demo_report import write_demo_report
 from fctfg.demo_result import make_result
 from fctfg.errors import FctfgError
+from fctfg.inference import DEFAULT_WEIGHTS
 from fctfg.report import duration_text
 
 POLL_SECONDS = 0.5
@@ -65,12 +67,12 @@ _EXPERTS = {"sync_expert": "sync_expert", "identity_expert": "identity_expert"}
 
 # Lengths that fit into a quarter of an hour on two cores, installation included.
 TRAININGS = (
-    Training("sync_expert", "Stage 0: lip-sync expert", 5, 100, 16, {"learning_rate": 1e-3}),
+    Training("sync_expert", "Stage 0: lip-sync expert", 3, 100, 16, {"learning_rate": 1e-3}),
     Training("identity_expert", "Stage 0: identity expert", 2, 50, 16, {"learning_rate": 1e-3}),
     Training("generator", "Stage 1: StyleGAN2", 3, 150, 8, {"ema_half_life": 0.5}),
-    Training("encoder", "Stage 2: pSp encoder", 2, 100, 4, {"learning_rate": 1e-3}, _STAGE_2),
+    Training("encoder", "Stage 2: pSp encoder", 3, 100, 4, {"learning_rate": 1e-3}, _STAGE_2),
     Training(
-        "hypernetwork", "Stage 2: hypernetwork", 1, 15, 4, {"learning_rate": 1e-3}, _STAGE_2 | {"inversion": "encoder"}
+        "hypernetwork", "Stage 2: hypernetwork", 2, 10, 4, {"learning_rate": 1e-3}, _STAGE_2 | {"inversion": "encoder"}
     ),
     Training(
         "talking_face",
@@ -116,26 +118,19 @@ def run_demo(out: Path) -> Path:
     Raises:
         FctfgError: a step failed; the message names its log.
     """
-    from fctfg.demo_corpus import root
-
     make_folder(out)
     size = _frame_size()
-    data, result = out / "data", out / "result"
+    data = out / "data"
     prepare = ["prepare", str(root()), "--out", str(data), "--size", str(size), "--licence", "CC0-1.0"]
     steps = [Step("data", "Preparation", prepare, lambda tell: _call(out, "data", prepare, tell))]
     for training in TRAININGS:
         command = training.command(out)
         steps.append(Step(training.stage, training.title, command, _trains(out, training.stage, command)))
-    weights = out / "talking_face"
-
-    def generate_and_measure(tell: Tell) -> None:
-        def generate(portrait: Path, audio: Path, driver: Path, video: Path) -> None:
-            inputs = ["--portrait", str(portrait), "--audio", str(audio), "--driver", str(driver), "--no-crop"]
-            _call(out, "result", ["generate", "--weights", str(weights), *inputs, "--out", str(video)], tell)
-
-        make_result(data, root(), result, generate)
-
-    steps.append(Step("result", "Generation and measurement", [str(weights)], generate_and_measure))
+    weights = ["--weights", str(out / "talking_face")]
+    steps.append(Step("result", "Generation and measurement", weights, _generates(out, "result", weights)))
+    if DEFAULT_WEIGHTS.is_file():
+        title = "The same with the weights in the package"
+        steps.append(Step("packaged", title, [str(DEFAULT_WEIGHTS)], _generates(out, "packaged", [])))
 
     console = Console(highlight=False)
     seconds = _take(out, steps, console)
@@ -153,6 +148,19 @@ def _frame_size() -> int:
 
 def _trains(out: Path, stage: str, command: Sequence[str]) -> Callable[[Tell], None]:
     return lambda tell: _call(out, stage, command, tell)
+
+
+def _generates(out: Path, name: str, weights: Sequence[str]) -> Callable[[Tell], None]:
+    """Generation for the held-out person into OUT/NAME, and its measurement."""
+
+    def act(tell: Tell) -> None:
+        def generate(portrait: Path, audio: Path, driver: Path, video: Path) -> None:
+            inputs = ["--portrait", str(portrait), "--audio", str(audio), "--driver", str(driver), "--no-crop"]
+            _call(out, name, ["generate", *weights, *inputs, "--out", str(video)], tell)
+
+        make_result(out / "data", root(), out / name, generate)
+
+    return act
 
 
 def _take(out: Path, steps: Sequence[Step], console: Console) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fctfg.data.manifest import SPLITS, read_manifest
-from fctfg.demo_result import Figures, read_figures
+from fctfg.demo_result import read_figures
 from fctfg.errors import FctfgError
 from fctfg.media import FPS
 from fctfg.report import (
@@ -68,11 +68,13 @@ CAPTIONS = {
     "aligned": "Aligned faces: two frames of one person, one above the other",
     "samples_truncated_0.7": "Made from noise, truncation 0.7",
     "inversion": "Above: given faces. Below: their reconstructions",
-    "source_driving_result": "Rows: source, driving frame, result",
+    "source_driver_result_target": "Rows: source, driving frame, result, target",
     "source_canonical": "Above: source. Below: its canonical image (the motion left out; people should share a pose)",
     "video": "Validation clip: source, driver, result, canonical image",
     "mel": "Mel spectrogram of its sound, low frequencies below",
 }
+
+WIDE = ("video", "mel")
 
 
 def write_demo_report(path: Path, out: Path, steps: Sequence[tuple[str, float]], stages: Sequence[str]) -> None:
@@ -87,12 +89,14 @@ def write_demo_report(path: Path, out: Path, steps: Sequence[tuple[str, float]],
     Raises:
         FctfgError: something in the folder is missing or damaged.
     """
-    figures = read_figures(out / "result")
     total = sum(seconds for _, seconds in steps)
     sections = [
-        _result(out / "result", figures, total),
+        Section(
+            "Result", [*_measured(out / "result"), Text(f"Everything but the installation: {duration_text(total)}.")]
+        ),
         _steps(out / "data", steps),
         *(_stage(out / stage, *STAGES[stage]) for stage in stages),
+        *_packaged(out / "packaged"),
         Section("What this shows and what not", [Notice(STATEMENT)]),
     ]
     lead = (
@@ -102,10 +106,11 @@ def write_demo_report(path: Path, out: Path, steps: Sequence[tuple[str, float]],
     write_report(path, "fctfg: the whole road once", lead, sections)
 
 
-def _result(folder: Path, figures: Figures, total: float) -> Section:
+def _measured(folder: Path) -> list[Block]:
+    """What `make_result` has left in a folder: the video, the figures, the movement of the mouth."""
+    figures = read_figures(folder)
     curves = json.loads((folder / "jaw.json").read_text(encoding="utf-8"))
-    jaw = [(name, _standardized(curve)) for name, curve in curves.items()]
-    blocks: list[Block] = [
+    return [
         Media(
             folder / "compared.mp4",
             f"Held-out person {figures.identity}, clip {figures.clip}, with its sound. Left: the source, one frame. "
@@ -116,15 +121,15 @@ def _result(folder: Path, figures: Figures, total: float) -> Section:
                 (f"{figures.psnr:.1f} dB", "PSNR, generated"),
                 (f"{figures.psnr_copy:.1f} dB", "PSNR, source frame copied"),
                 (_number(figures.jaw_generated), "jaw correlation, generated"),
-                (duration_text(total), "for everything but the installation"),
+                (_number(figures.jaw_true), "jaw correlation, true frames"),
             ]
         ),
         Table(
             ("", "PSNR, dB", "SSIM", "jaw correlation"),
             [
                 ("generated", f"{figures.psnr:.2f}", f"{figures.ssim:.3f}", _number(figures.jaw_generated)),
-                ("source frame copied", f"{figures.psnr_copy:.2f}", f"{figures.ssim_copy:.3f}", "none"),
-                ("true frames", "", "1.000", _number(figures.jaw_true)),
+                ("source frame copied", f"{figures.psnr_copy:.2f}", f"{figures.ssim_copy:.3f}", _number(None)),
+                ("true frames", _number(None), "1.000", _number(figures.jaw_true)),
             ],
             caption=f"{figures.frames - 1} frames of clip {figures.clip}, against the true ones",
         ),
@@ -133,9 +138,19 @@ def _result(folder: Path, figures: Figures, total: float) -> Section:
             "one that the renderer used. What the measurement itself can reach stands in the last row. A face was "
             f"found in {100 * figures.faces_found:.0f} % of the generated frames."
         ),
-        Chart("Jaw opening over time (s), each curve with mean 0 and deviation 1", jaw),
+        Chart(
+            "Jaw opening over time (s), each curve with mean 0 and deviation 1",
+            [(name, _standardized(curve)) for name, curve in curves.items()],
+        ),
     ]
-    return Section("Result", blocks)
+
+
+def _packaged(folder: Path) -> list[Section]:
+    """The same clip with the weights that come with the package, where it has some."""
+    if not folder.is_dir():
+        return []
+    about = "The same person, clip and measurement with the weights that come with the package, from a much longer run."
+    return [Section("For comparison: the weights in the package", [Text(about), *_measured(folder)])]
 
 
 def _steps(data: Path, steps: Sequence[tuple[str, float]]) -> Section:
@@ -162,7 +177,7 @@ def _stage(run: Path, title: str, about: str) -> Section:
     blocks: list[Block] = [Text(about)]
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in card["parameters"].items())
     blocks.append(Text(f"{card['iterations']} iterations. Parameters: {sizes}."))
-    blocks += [Text(note) for note in card.get("notes", [])]
+    blocks += [Text(f"Note: {note}.") for note in card.get("notes", [])]
     blocks.append(Curves(run / "metrics.csv", leave_out=("step",)))
     blocks.append(Gallery(_last_samples(run / "samples")))
     return Section(title, blocks)
@@ -182,7 +197,10 @@ def _last_samples(folder: Path) -> list[Media]:
     for file in sorted(folder.iterdir()) if folder.is_dir() else []:
         if match := re.fullmatch(r"(.+)_(\d{6,})\.(png|mp4)", file.name):
             latest[match[1]] = file
-    return [Media(file, CAPTIONS.get(name, name.replace("_", " "))) for name, file in latest.items()]
+    media = [
+        Media(file, CAPTIONS.get(name, name.replace("_", " ")), wide=name in WIDE) for name, file in latest.items()
+    ]
+    return sorted(media, key=lambda one: not one.wide)
 
 
 def _standardized(curve: Sequence[float | None]) -> list[tuple[float, float]]:
@@ -195,4 +213,4 @@ def _standardized(curve: Sequence[float | None]) -> list[tuple[float, float]]:
 
 
 def _number(value: float | None) -> str:
-    return "not measurable" if value is None else f"{value:.2f}"
+    return "\u2013" if value is None else f"{value:.2f}"

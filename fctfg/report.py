@@ -61,10 +61,17 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Media:
-    """A picture (png, jpg) or a video (mp4) that is embedded into the report, with a caption."""
+    """A picture (png, jpg) or a video (mp4) that is embedded into the report, with a caption.
+
+    Attributes:
+        path: the file.
+        caption: what it shows.
+        wide: takes a row of its own in a gallery.
+    """
 
     path: Path
     caption: str
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Chart:
-    """Series in one chart: (name, points) each, points are (x, y)."""
+    """Series in one chart, as measured: (name, points) each, points are (x, y)."""
 
     title: str
     series: Sequence[tuple[str, Series]]
@@ -201,7 +208,9 @@ def _html(block: Block) -> str:
             return f'<div class="gallery">{"".join(map(_figure, media))}</div>\n'
         case Chart(title, series):
             legend = "".join(_legend(number, name) for number, (name, _) in enumerate(series))
-            return f'<figure class="curve"><h3>{escape(title)}{legend}</h3>{line_chart(series)}</figure>\n'
+            return (
+                f'<figure class="curve"><h3>{escape(title)}{legend}</h3>{line_chart(series, smoothed=False)}</figure>\n'
+            )
         case Curves(metrics, leave_out):
             return _curves(metrics, leave_out)
 
@@ -219,7 +228,8 @@ def _figure(media: Media) -> str:
         element = f'<video controls loop playsinline preload="auto" {source}></video>'
     else:
         element = f'<img alt="{escape(media.caption)}" {source}>'
-    return f"<figure>{element}<figcaption>{escape(media.caption)}</figcaption></figure>\n"
+    row = ' class="wide"' if media.wide else ""
+    return f"<figure{row}>{element}<figcaption>{escape(media.caption)}</figcaption></figure>\n"
 
 
 def _legend(number: int, text: str) -> str:
@@ -290,7 +300,8 @@ figure img, figure video { display: block; width: 100%; height: auto; border-rad
 figcaption { color: var(--quiet); font-size: .88rem; margin-top: .35rem; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); gap: 1rem; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: .4rem 1.4rem; }
-.curve { max-width: 40rem; }
+.curve { max-width: 34rem; }
+figure.wide { grid-column: 1 / -1; }
 .chart { display: block; width: 100%; height: auto; }
 .chart text { font: 10px system-ui, sans-serif; fill: var(--quiet); }
 .chart .grid { stroke: var(--rule); stroke-width: 1; }

@@ -174,4 +174,4 @@ def test_the_whole_road(fctfg_command: Callable, tmp_path: Path) -> None:
     figures = demo_result.read_figures(out / "result")
     assert np.isfinite([figures.psnr, figures.ssim]).all()
     again = fctfg_command("demo", "--out", out, timeout=300)
-    assert again.returncode == 0 and again.stdout.count("already done") == 8
+    assert again.returncode == 0 and again.stdout.count("already done") >= 8
