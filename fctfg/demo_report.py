@@ -197,10 +197,8 @@ def _last_samples(folder: Path) -> list[Media]:
     for file in sorted(folder.iterdir()) if folder.is_dir() else []:
         if match := re.fullmatch(r"(.+)_(\d{6,})\.(png|mp4)", file.name):
             latest[match[1]] = file
-    media = [
-        Media(file, CAPTIONS.get(name, name.replace("_", " ")), wide=name in WIDE) for name, file in latest.items()
-    ]
-    return sorted(media, key=lambda one: not one.wide)
+    names = sorted(latest, key=lambda name: WIDE.index(name) if name in WIDE else len(WIDE))
+    return [Media(latest[name], CAPTIONS.get(name, name.replace("_", " ")), wide=name in WIDE) for name in names]
 
 
 def _standardized(curve: Sequence[float | None]) -> list[tuple[float, float]]:
