@@ -112,13 +112,22 @@ class Stage(pl.LightningModule, ABC):
         torch.manual_seed(derive_seed(self.seed, "step", self.iteration, self.global_rank))
 
     def log_terms(self, part: str, terms: Mapping[str, Tensor | float], **options: Any) -> None:
-        """Log under `part/term`, against the iteration."""
-        validating = part == "val"
+        """Log under `part/term`, against the iteration.
+
+        Validation's terms are averaged over its batches. Training's go to the loggers every `log_every_n_steps`
+        iterations, each with the values of that very iteration (`self.log` would repeat a lazy term's last value).
+        """
+        if part == "val":
+            for name, value in terms.items():
+                self.log(f"val/{name}", value, on_step=False, on_epoch=True, sync_dist=True, **options)
+            self.log("step", float(self.iteration), on_step=False, on_epoch=True)
+            return
         for name, value in terms.items():
-            self.log(
-                f"{part}/{name}", value, on_step=not validating, on_epoch=validating, sync_dist=validating, **options
-            )
-        self.log("step", float(self.iteration), on_step=not validating, on_epoch=validating)
+            self.log(f"{part}/{name}", value, on_step=True, logger=False, **options)
+        if self.iteration % self.trainer.log_every_n_steps == 0 and self.global_rank == 0:  # type: ignore[attr-defined]
+            values = {f"{part}/{name}": float(value) for name, value in terms.items()}
+            for logger in self.loggers:
+                logger.log_metrics(values, step=self.iteration)
 
     def descend(self, loss: Tensor, optimizer: Any, parameters: list[nn.Parameter], clip: float | None = None) -> None:
         """One optimiser step on `loss` (manual optimisation): gradient, optional clipping, step."""
