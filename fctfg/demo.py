@@ -67,7 +67,7 @@ _EXPERTS = {"sync_expert": "sync_expert", "identity_expert": "identity_expert"}
 
 # Lengths that fit into a quarter of an hour on two cores, installation included.
 TRAININGS = (
-    Training("sync_expert", "Stage 0: lip-sync expert", 3, 100, 16, {"learning_rate": 1e-3}),
+    Training("sync_expert", "Stage 0: lip-sync expert", 3, 100, 4, {"learning_rate": 1e-3}),
     Training("identity_expert", "Stage 0: identity expert", 2, 50, 16, {"learning_rate": 1e-3}),
     Training("generator", "Stage 1: StyleGAN2", 3, 150, 8, {"ema_half_life": 0.5}),
     Training("encoder", "Stage 2: pSp encoder", 3, 100, 4, {"learning_rate": 1e-3}, _STAGE_2),
@@ -77,7 +77,7 @@ TRAININGS = (
     Training(
         "talking_face",
         "Stage 3: the whole network",
-        4,
+        5,
         50,
         4,
         {"learning_rate": 5e-4, "ema_decay": 0.98},

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from fctfg.data.batch import Batch
 from fctfg.data.clip import read_clip
-from fctfg.data.dataset import SHIFTS, TalkingClips, clip_mel, mirror_points
+from fctfg.data.dataset import TalkingClips, clip_mel, mirror_points
 from fctfg.data.manifest import Clip, write_manifest
 from fctfg.data.sampler import PositionSampler
 from fctfg.errors import FctfgError
@@ -70,7 +70,7 @@ def test_read_clip_gives_exactly_the_frames_asked_for(clips: Path) -> None:
 
 
 def test_sample_is_source_window_and_the_windows_own_sound(clips: Path) -> None:
-    data = TalkingClips(clips, "train", frames=5, shifted=3)
+    data = TalkingClips(clips, "train", frames=5)
     for index in range(12):
         sample = data[(0, index)]
         start = int(sample.start)
@@ -85,19 +85,18 @@ def test_sample_is_source_window_and_the_windows_own_sound(clips: Path) -> None:
         if first + 16 <= mel.shape[1]:
             assert torch.equal(sample.mel[0, 0], mel[:, first : first + 16])
         assert sample.mel.shape == (5, 1, 80, 16)
-        assert sample.mel_shifted.shape == (3, 1, 80, 16)
 
 
 def test_sample_depends_on_seed_epoch_and_index_only(clips: Path) -> None:
     def flat(sample: Batch) -> torch.Tensor:
         return torch.cat([field.flatten().double() for field in sample])
 
-    one, other = TalkingClips(clips, "train", shifted=2, flip=True), TalkingClips(clips, "train", shifted=2, flip=True)
+    one, other = TalkingClips(clips, "train", flip=True), TalkingClips(clips, "train", flip=True)
     keys = [(epoch, index) for epoch in range(2) for index in range(8)]
     forward = [flat(one[key]) for key in keys]
     backward = [flat(other[key]) for key in reversed(keys)][::-1]
     assert all(torch.equal(a, b) for a, b in zip(forward, backward, strict=True))
-    reseeded = TalkingClips(clips, "train", shifted=2, flip=True, seed=1)
+    reseeded = TalkingClips(clips, "train", flip=True, seed=1)
     assert not all(torch.equal(a, flat(reseeded[key])) for a, key in zip(forward, keys, strict=True))
 
 
@@ -123,8 +122,19 @@ def test_flip_mirrors_pictures_and_points_alike(clips: Path) -> None:
     assert torch.allclose(mirror_points(mirror_points(points)), points, atol=1e-6)
 
 
-def test_shifted_windows_are_5_to_15_frames_away() -> None:
-    assert sorted({abs(int(shift)) for shift in SHIFTS}) == list(range(5, 16))
+def test_decoy_is_another_moment_of_the_clip(clips: Path) -> None:
+    data = TalkingClips(clips, "train", frames=5, decoys=True)
+    same = 0
+    for index in range(12):
+        sample = data[(0, index)]
+        shown = [_number(image) for image in sample.decoy]
+        assert np.allclose(np.diff(shown), 1, atol=0.9)
+        points = torch.from_numpy(data.clips[int(sample.clip)].points)
+        first = (points == sample.decoy_points[0]).all((1, 2)).nonzero().item()
+        assert abs(shown[0] - first) < 0.9
+        same += first == int(sample.start)
+    assert same < 3
+    assert TalkingClips(clips, "train")[(0, 0)].decoy.shape == (0, 3, SIZE, SIZE)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -147,7 +157,7 @@ def test_sampler_skips_what_was_seen_once() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_gives_a_batch(clips: Path, workers: int) -> None:
-    data = TalkingClips(clips, "train", frames=5, shifted=1)
+    data = TalkingClips(clips, "train", frames=5)
     loader = DataLoader(data, batch_sampler=PositionSampler(2, 3), num_workers=workers)  # type: ignore[arg-type]
     batches = list(loader)
     assert len(batches) == 2

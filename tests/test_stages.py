@@ -21,7 +21,7 @@ from fctfg.stages.generator import GeneratorStage
 from fctfg.stages.identity_expert import IdentityExpert
 from fctfg.stages.inversion import EncoderStage, HypernetworkStage
 from fctfg.stages.networks import Networks
-from fctfg.stages.sync_expert import SyncExpert
+from fctfg.stages.sync_expert import SyncExpert, vary
 from fctfg.stages.talking_face import WEIGHTS, TalkingFaceStage, borrow_audio_layers
 from fctfg.train import wandb_key_is_known
 from fctfg.weights.artifact import save_artifact
@@ -53,7 +53,6 @@ def batch(size: int = 2, frames: int = 5, decoys: bool = True) -> Batch:
         decoy=images(size, decoy),
         decoy_points=POINTS.expand(size, decoy, 5, 2),
         mel=torch.rand(size, frames, 1, 80, 16, generator=draw) * 8 - 4,
-        mel_shifted=torch.rand(size, 2, 1, 80, 16, generator=draw) * 8 - 4,
         identity=torch.arange(size),
         clip=torch.arange(size),
         start=torch.zeros(size, dtype=torch.long),
@@ -229,6 +228,27 @@ def test_average_follows_its_closed_form() -> None:
     for p, s in zip(average.parameters(), start, strict=True):
         assert torch.allclose(p, s + 1 - 0.9**3, atol=1e-6)
     assert torch.equal(average[1].running_mean, network[1].running_mean)
+
+
+def test_sync_expert_sees_every_window_with_its_own_sound() -> None:
+    stage = SyncExpert(micro(), augment=False).eval()
+    data = batch(size=2, frames=12)
+    face, sound = stage._embed(data)
+    assert face.shape == sound.shape == (2, 2, 16)
+    second = stage.sync_expert.embed_faces(stage.sync_expert.mouths(data.driving[:, 5:10], data.points[:, 5:10]))
+    assert torch.allclose(face[:, 1], second, atol=1e-5)
+    assert torch.allclose(sound[:, 1], stage.sync_expert.embed_audio(data.mel[:, 5]), atol=1e-5)
+
+
+def test_varied_windows_stay_in_place_and_in_range() -> None:
+    torch.manual_seed(0)
+    data = batch()
+    seen = vary(data)
+    assert (seen.points - data.points).abs().max() < 0.06
+    assert not torch.equal(seen.points, data.points)
+    assert seen.driving.abs().max() <= 1 and seen.mel.abs().max() <= 4
+    shift = seen.points - data.points
+    assert torch.allclose(shift, shift[:, :1].expand_as(shift), atol=1e-6)  # alike in all frames of a sample
 
 
 def test_resolutions_must_agree() -> None:

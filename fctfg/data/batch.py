@@ -22,7 +22,6 @@ class Batch(NamedTuple):
     decoy: Tensor  # [B, T or 0, 3, H, W] another moment of the same clip, whose mouths hide the driving frames' own
     decoy_points: Tensor  # [B, T or 0, 5, 2]
     mel: Tensor  # [B, T, 1, 80, 16]    one window of the driving frames' own sound per frame
-    mel_shifted: Tensor  # [B, K, 1, 80, 16]  windows of the same clip 5-15 frames away from the first driving frame
     identity: Tensor  # [B] int64            index into the split's sorted identities
     clip: Tensor  # [B] int64            row in the split
     start: Tensor  # [B] int64            first driving frame

@@ -20,7 +20,6 @@ class TalkingData(pl.LightningDataModule):
         root: folder written by `fctfg prepare`.
         batch_size: samples per process and iteration.
         frames: T, consecutive driving frames per sample (the paper's window is 5).
-        shifted: K, out-of-sync mel windows per sample (the sync expert's negatives).
         decoys: also draw another moment of the clip, whose mouths replace the driving frames' own where stage 3 looks
             at the driver, so that the lips can only come from the sound (not in the paper).
         flip: mirror half of the training samples.
@@ -36,7 +35,6 @@ class TalkingData(pl.LightningDataModule):
         root: str,
         batch_size: int = 8,
         frames: int = 5,
-        shifted: int = 0,
         decoys: bool = False,
         flip: bool = True,
         batches_per_epoch: int = 1000,
@@ -46,15 +44,15 @@ class TalkingData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.root = root
-        self.batch_size, self.frames, self.shifted, self.flip = batch_size, frames, shifted, flip
+        self.batch_size = batch_size
         self.batches_per_epoch, self.val_samples, self.num_workers, self.seed = (
             batches_per_epoch,
             val_samples,
             num_workers,
             seed,
         )
-        self.train = TalkingClips(root, "train", frames, shifted, decoys, flip, seed)
-        self.val = TalkingClips(root, "val", frames, shifted, decoys, False, seed)
+        self.train = TalkingClips(root, "train", frames, decoys, flip, seed)
+        self.val = TalkingClips(root, "val", frames, decoys, False, seed)
         self.hash = dataset_hash(root)
         self.licences = sorted({clip.licence or "not said" for clip in self.train.clips})
         self._position = {"epoch": 0, "batch": 0}

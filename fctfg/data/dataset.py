@@ -21,8 +21,6 @@ from fctfg.ops.pixels import to_images
 from fctfg.ops.windows import mel_windows
 from fctfg.randomness import rng
 
-SHIFTS = np.array([*range(-15, -4), *range(5, 16)])  # frames; the out-of-sync windows of the sync expert
-
 
 @lru_cache(maxsize=2048)
 def clip_mel(path: Path) -> Tensor:
@@ -47,7 +45,6 @@ class TalkingClips(Dataset[Batch]):
         root: folder written by `fctfg prepare`.
         split: `train`, `val` or `test`.
         frames: T, driving frames per sample.
-        shifted: K, out-of-sync mel windows per sample.
         decoys: also draw a second window of T frames of the same clip.
         flip: mirror half of the samples (all frames of a sample alike).
         seed: the run's seed.
@@ -61,20 +58,18 @@ class TalkingClips(Dataset[Batch]):
         root: str | Path,
         split: str,
         frames: int = 5,
-        shifted: int = 0,
         decoys: bool = False,
         flip: bool = False,
         seed: int = 0,
     ) -> None:
         self.root = Path(root)
-        self.split, self.frames, self.shifted, self.decoys = split, frames, shifted, decoys
+        self.split, self.frames, self.decoys = split, frames, decoys
         self.flip, self.seed = flip, seed
-        self.shortest = frames + (2 * int(SHIFTS.max()) if shifted else 0)
         kept = read_manifest(self.root).kept(split)
-        long_enough = [i for i, length in enumerate(kept.column("n_frames")) if length >= self.shortest]
+        long_enough = [i for i, length in enumerate(kept.column("n_frames")) if length >= frames]
         if not long_enough:
             raise FctfgError(
-                f"{self.root}: none of the {len(kept)} clips of split '{split}' has the {self.shortest} frames that a "
+                f"{self.root}: none of the {len(kept)} clips of split '{split}' has the {frames} frames that a "
                 f"sample needs; prepare longer clips, or more identities so that the split is not empty"
             )
         self.clips: list[Clip] = [kept[i] for i in long_enough]
@@ -117,12 +112,7 @@ class TalkingClips(Dataset[Batch]):
             images, points = images.flip(-1), mirror_points(points)
         driving, decoy = slice(1, 1 + self.frames), slice(1 + self.frames, None)
 
-        mel = clip_mel(self.root / row.audio)
-        mels = mel_windows(mel, torch.from_numpy(start + window), fps=FPS)
-        possible = SHIFTS[(start + SHIFTS >= 0) & (start + SHIFTS <= length - self.frames)]
-        shifts = (
-            draw.choice(possible, self.shifted, replace=len(possible) < self.shifted) if self.shifted else possible[:0]
-        )
+        mel = mel_windows(clip_mel(self.root / row.audio), torch.from_numpy(start + window), fps=FPS)
         return Batch(
             source=images[0],
             source_points=points[0],
@@ -130,8 +120,7 @@ class TalkingClips(Dataset[Batch]):
             points=points[driving],
             decoy=images[decoy],
             decoy_points=points[decoy],
-            mel=mels,
-            mel_shifted=mel_windows(mel, torch.from_numpy(start + shifts), fps=FPS),
+            mel=mel,
             identity=torch.tensor(self._identity_index[row.identity]),
             clip=torch.tensor(clip),
             start=torch.tensor(start),

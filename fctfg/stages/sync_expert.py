@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fctfg.data.batch import Batch
 from fctfg.losses.contrastive import contrastive
 from fctfg.metrics.sync_accuracy import two_way_accuracy
-from fctfg.models.experts.syncnet import SyncNet
+from fctfg.models.experts.syncnet import FRAMES, SyncNet
 from fctfg.stages.base import Stage
 from fctfg.stages.networks import Networks
 
@@ -40,16 +40,17 @@ def vary(batch: Batch) -> Batch:
         driving=driving.clamp(-1, 1),
         points=points,
         mel=(batch.mel + louder).clamp(-4, 4),
-        mel_shifted=(batch.mel_shifted + louder).clamp(-4, 4),
     )
 
 
 class SyncExpert(Stage):
     """Trains SyncNet to find the sound that belongs to five frames of a mouth.
 
-    The negatives are the sounds of the other clips of the batch and windows of the same clip 5-15 frames away
-    (`data.shifted` of them per sample). Logged beside their chance lines: the loss of a guess, and the two-way accuracy
-    (the true window against one shifted window, on held-out identities; chance 0.5).
+    A sample is a stretch of one clip (`data.frames`), cut into windows of five frames. The negatives of a window are
+    the sounds of all other windows of the batch: those of other clips, which voice and face tell apart, and those of
+    the same clip, shifted by 5 frames and more, which only the lips do. Logged beside their chance lines: the loss of
+    a guess, and the two-way accuracy (a window's own sound against one shifted by 5-15 frames; chance 0.5), which is
+    measured on held-out identities.
 
     Args:
         networks: sizes; this stage builds `sync_expert`.
@@ -88,30 +89,39 @@ class SyncExpert(Stage):
             self.sync_expert.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
         )
 
-    def _embed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Face [B, D], its sound [B, D], shifted sounds [B, K, D]."""
-        faces = self.sync_expert.mouths(batch.driving, batch.points)
-        sounds = torch.cat([batch.mel[:, :1], batch.mel_shifted], dim=1)  # [B, 1 + K, 1, 80, 16]
-        face = self.sync_expert.embed_faces(faces)
-        sound = self.sync_expert.embed_audio(sounds.flatten(0, 1)).unflatten(0, sounds.shape[:2])
-        return face, sound[:, 0], sound[:, 1:]
+    def _embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The windows of five frames in each sample, and their sounds: [B, W, D] each."""
+        windows = batch.driving.shape[1] // FRAMES
+        shape = len(batch.driving), windows, FRAMES
+        frames, points = (x[:, : windows * FRAMES].unflatten(1, shape[1:]) for x in (batch.driving, batch.points))
+        faces = self.sync_expert.mouths(frames.flatten(0, 1), points.flatten(0, 1))
+        sounds = batch.mel[:, : windows * FRAMES : FRAMES].flatten(0, 1)
+        face, sound = self.sync_expert.embed_faces(faces), self.sync_expert.embed_audio(sounds)
+        return face.unflatten(0, shape[:2]), sound.unflatten(0, shape[:2])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        face, sound, shifted = self._embed(vary(batch) if self.augment else batch)
-        loss = contrastive(face, sound, shifted, self.temperature)
-        candidates = len(face) + shifted.shape[1]
-        self.log_terms("train", {"contrastive": loss.detach(), "chance": math.log(candidates)}, prog_bar=True)
+        face, sound = (x.flatten(0, 1) for x in self._embed(vary(batch) if self.augment else batch))
+        loss = contrastive(face, sound, temperature=self.temperature)
+        self.log_terms(
+            "train", {"contrastive": loss.detach(), "contrastive_chance": math.log(len(face))}, prog_bar=True
+        )
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        face, sound, shifted = self._embed(batch)
-        right = (face * sound).sum(1)
-        wrong = (face * shifted[:, 0]).sum(1)
+        face, sound = self._embed(batch)
+        similarity = face @ sound.transpose(1, 2)  # [B, W, W], window by sound of the same clip
+        time = torch.arange(face.shape[1], device=face.device) * FRAMES
+        distance = (time[:, None] - time[None, :]).abs()
+        window, other = torch.nonzero((distance >= 5) & (distance <= 15), as_tuple=True)
+        face, sound = face.flatten(0, 1), sound.flatten(0, 1)
         self.log_terms(
             "val",
             {
-                "contrastive": contrastive(face, sound, shifted, self.temperature),
-                "accuracy": two_way_accuracy(right, wrong),
+                "contrastive": contrastive(face, sound, temperature=self.temperature),
+                "contrastive_chance": math.log(len(face)),
+                "accuracy": two_way_accuracy(
+                    similarity[:, window, window].flatten(), similarity[:, window, other].flatten()
+                ),
                 "accuracy_chance": 0.5,
             },
             batch_size=len(face),
@@ -122,6 +132,5 @@ class SyncExpert(Stage):
         return {"sync_expert": self.sync_expert}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        mouths = self.sync_expert.mouths(batch.driving, batch.points)  # [B, 15, H/2, W] BGR in [0, 1]
-        frames = mouths.unflatten(1, (batch.driving.shape[1], 3)).flip(2)
-        return {"mouths": frames[:4] * 2 - 1}
+        mouths = self.sync_expert.mouths(batch.driving[:4, :FRAMES], batch.points[:4, :FRAMES])  # [4, 15, 48, 96] BGR
+        return {"mouths": mouths.unflatten(1, (FRAMES, 3)).flip(2) * 2 - 1}
