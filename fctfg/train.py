@@ -9,6 +9,7 @@ import difflib
 import logging
 import netrc
 import os
+import pickle
 import re
 import sys
 import warnings
@@ -17,11 +18,13 @@ from typing import Any
 from urllib.parse import urlparse
 
 import pytorch_lightning as pl
+import torch
 import yaml
 from jsonargparse import ArgumentError
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities import rank_zero_only
 
 from fctfg.atomic import atomic_path
 from fctfg.data.datamodule import TalkingData
@@ -86,7 +89,7 @@ class TrainCommand(LightningCLI):
             LastCheckpoint(self.folder / "checkpoints"),  # last: what it saves has been exported
         ]
         loggers = [CsvLog(self.folder / "metrics.csv"), self._wandb(config)]
-        self._write_config(config)
+        rank_zero_only(self._write_config)(config)
         trainer = super().instantiate_trainer(
             default_root_dir=str(self.folder),
             logger=loggers,
@@ -211,20 +214,22 @@ def train(arguments: list[str]) -> None:
     finally:
         sys.argv = argv
     last = command.folder / "checkpoints" / "last.ckpt"
+    checkpoint = _readable(last) if last.is_file() else None
     try:
-        _fit(command, last if last.is_file() else None)
+        command.trainer.fit(command.model, command.datamodule, ckpt_path=checkpoint, weights_only=True)
     finally:
         import wandb
 
         wandb.finish()  # the next run of this process is another one
 
 
-def _fit(command: TrainCommand, checkpoint: Path | None) -> None:
+def _readable(checkpoint: Path) -> Path:
+    """The checkpoint, once it is sure that it can be read (its tensors are mapped, not copied)."""
     try:
-        command.trainer.fit(command.model, command.datamodule, ckpt_path=checkpoint, weights_only=True)
-    except (RuntimeError, EOFError, KeyError) as error:
-        if checkpoint is not None and "checkpoint" in str(error).lower() + type(error).__name__.lower():
-            raise FctfgError(
-                f"{checkpoint} cannot be continued from ({error}); move it away to start afresh"
-            ) from error
-        raise
+        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FctfgError(
+            f"{checkpoint} cannot be read ({reason}); move it away to start this run afresh, or restore it"
+        ) from error
+    return checkpoint

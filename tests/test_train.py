@@ -169,6 +169,39 @@ def test_two_processes_train_and_agree(place: Place, stage: str) -> None:
     assert len(rows) == len(set(rows))  # only one rank writes
 
 
+OVERLAYS = {"tiny": ("tiny",), "small": ("tiny", "small")}
+
+
+def test_every_shipped_configuration_is_run_here() -> None:
+    shipped = {path.stem for path in CONFIGS.glob("**/*.yaml")}
+    assert shipped == {"base", *STAGES, *OVERLAYS}
+
+
+@pytest.mark.parametrize("overlay", sorted(OVERLAYS))
+def test_overlay_trains(overlay: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    data = faces_data.make(tmp_path / "data", size=64)
+    configs = ("base", "generator", *OVERLAYS[overlay])
+    length = ("--data.batches_per_epoch=1", "--trainer.max_epochs=1", "--data.batch_size=2", "--data.val_samples=2")
+    command = ["train", *(f"--config={CONFIGS / name}.yaml" for name in configs), f"--runs={tmp_path}", "--run=g"]
+    assert main([*command, f"--data.root={data}", *length, "--model.latent_avg_samples=100"]) == 0
+    channels = {"tiny": 16, "small": 32}[overlay]
+    assert load_artifact(tmp_path / "g").state_dicts["generator"]["convs.7.conv.weight"].shape[1] == channels
+
+
+@pytest.mark.slow
+def test_a_second_launch_continues_the_tracked_run(place: Place) -> None:
+    command = [sys.executable, "-m", "fctfg", *arguments(place, "sync_expert", "group/tracked")]
+    for epochs in (1, 2):
+        environment = {**os.environ, "WANDB_MODE": "offline"}
+        subprocess.run([*command, f"--trainer.max_epochs={epochs}"], check=True, env=environment, timeout=300)
+    folders = sorted((place[1] / "group" / "tracked" / "wandb").glob("offline-run-*"))
+    assert len(folders) == 2
+    assert {folder.name.rsplit("-", 2)[-2:] == ["group", "tracked"] for folder in folders} == {True}  # one id
+    media = {path.suffix for folder in folders for path in (folder / "files" / "media").rglob("*.*")}
+    assert ".png" in media
+
+
 def test_weights_of_another_size_are_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     more = (
         "--networks.visual_encoder.body.channels=[8,8,16,24]",
