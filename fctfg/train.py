@@ -67,6 +67,10 @@ class TrainCommand(LightningCLI):
         except (ArgumentError, TypeError, ValueError) as error:
             raise UsageError(_explain(str(error), parser)) from error
 
+    def before_instantiate_classes(self) -> None:
+        last = self.folder / "checkpoints" / "last.ckpt"
+        self.checkpoint = _checked(last, self.config["model"]["class_path"]) if last.is_file() else None
+
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
@@ -213,23 +217,25 @@ def train(arguments: list[str]) -> None:
         )
     finally:
         sys.argv = argv
-    last = command.folder / "checkpoints" / "last.ckpt"
-    checkpoint = _readable(last) if last.is_file() else None
     try:
-        command.trainer.fit(command.model, command.datamodule, ckpt_path=checkpoint, weights_only=True)
+        command.trainer.fit(command.model, command.datamodule, ckpt_path=command.checkpoint, weights_only=True)
     finally:
         import wandb
 
         wandb.finish()  # the next run of this process is another one
 
 
-def _readable(checkpoint: Path) -> Path:
-    """The checkpoint, once it is sure that it can be read (its tensors are mapped, not copied)."""
+def _checked(checkpoint: Path, class_path: str) -> Path:
+    """The checkpoint, once it is sure that it can be read and is of the stage (its tensors are mapped, not copied)."""
     try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FctfgError(
             f"{checkpoint} cannot be read ({reason}); move it away to start this run afresh, or restore it"
         ) from error
+    wanted = next((stage.stage for stage in STAGES if class_path.endswith(f".{stage.__name__}")), class_path)
+    found = state.get("fctfg", {}).get("stage", "unknown") if isinstance(state, dict) else "unknown"
+    if found != wanted:
+        raise FctfgError(f"{checkpoint} is of stage '{found}', not '{wanted}'; choose another --run name")
     return checkpoint

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from fctfg.cli import main
+from fctfg.data.dataset import TalkingClips
 from fctfg.weights.artifact import load_artifact
 
 HERE = Path(__file__).parent
@@ -118,32 +119,48 @@ def test_all_six_terms_are_logged_by_the_names_of_their_weights(place: Place) ->
 
 @pytest.mark.parametrize("stage", ["generator", "talking_face"])
 def test_2n_batches_equal_n_and_n(place: Place, stage: str) -> None:
-    assert main(arguments(place, stage, f"{stage}_cut", "--trainer.max_epochs=1")) == 0
+    """Four epochs at once, against two and two, of which the last two decode in other processes."""
+    assert main(arguments(place, stage, f"{stage}_whole", "--trainer.max_epochs=4")) == 0
     assert main(arguments(place, stage, f"{stage}_cut", "--trainer.max_epochs=2")) == 0
-    straight, cut = checkpoint(place, stage), checkpoint(place, f"{stage}_cut")
+    assert main(arguments(place, stage, f"{stage}_cut", "--trainer.max_epochs=4", "--data.num_workers=2")) == 0
+    straight, cut = checkpoint(place, f"{stage}_whole"), checkpoint(place, f"{stage}_cut")
     assert equal(straight["state_dict"], cut["state_dict"])
     assert equal(straight["optimizer_states"], cut["optimizer_states"])
-    one, other = ((place[1] / run / "metrics.csv").read_text() for run in (stage, f"{stage}_cut"))
+    one, other = ((place[1] / run / "metrics.csv").read_text() for run in (f"{stage}_whole", f"{stage}_cut"))
     assert one == other
+
+
+def test_every_epoch_trains_on_other_samples(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, list[tuple[int, int]]] = {"train": [], "val": []}
+    draw = TalkingClips.__getitem__
+
+    def watched(data: TalkingClips, key: tuple[int, int]) -> Any:
+        seen[data.split].append(key)
+        return draw(data, key)
+
+    monkeypatch.setattr(TalkingClips, "__getitem__", watched)
+    assert main(arguments(place, "sync_expert", "watched", "--trainer.max_epochs=3")) == 0
+    assert sorted(set(seen["train"])) == [(epoch, index) for epoch in range(3) for index in range(8)]
+    assert len(seen["val"]) == 3 * 4 and len(set(seen["val"])) == 4  # the same at every validation
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["generator", "talking_face"])
 def test_ctrl_c_saves_and_the_run_continues_exactly(place: Place, stage: str) -> None:
     run = f"{stage}_interrupted"
-    more = ("--data.batches_per_epoch=40", "--trainer.max_epochs=1")
+    more = ("--data.batches_per_epoch=10", "--trainer.max_epochs=4")
     command = [sys.executable, "-m", "fctfg", *arguments(place, stage, run, *more)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     metrics = place[1] / run / "metrics.csv"
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (metrics.exists() and "\n6," in metrics.read_text()):
+    while time.monotonic() < deadline and not (metrics.exists() and "\n13," in metrics.read_text()):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     cut_at = checkpoint(place, run)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
-    assert 6 < cut_at < 40
+    assert 13 < cut_at < 40
 
     assert main(arguments(place, stage, run, *more)) == 0
     assert main(arguments(place, stage, f"{stage}_straight", *more)) == 0
@@ -255,6 +272,7 @@ def test_a_damaged_checkpoint_is_named(place: Place, capsys: pytest.CaptureFixtu
 def test_a_run_of_another_stage_is_not_continued(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(place, "identity_expert", "sync_expert")) == 1
     assert "stage 'sync_expert'" in capsys.readouterr().err
+    assert "SyncExpert" in (place[1] / "sync_expert" / "config.yaml").read_text()  # the run is as it was
 
 
 def test_missing_data_set_is_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

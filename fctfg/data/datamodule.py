@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
@@ -55,36 +55,24 @@ class TalkingData(pl.LightningDataModule):
         self.val = TalkingClips(root, "val", frames, decoys, False, seed)
         self.hash = dataset_hash(root)
         self.licences = sorted({clip.licence or "not said" for clip in self.train.clips})
-        self._position = {"epoch": 0, "batch": 0}
 
-    def _loader(self, data: TalkingClips, batches: int) -> DataLoader[Batch]:
+    def _loader(self, data: TalkingClips, batches: int, done: Callable[[], int]) -> DataLoader[Batch]:
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = PositionSampler(batches, self.batch_size, rank, world)
         return DataLoader(
             data,
-            batch_sampler=sampler,
+            batch_sampler=PositionSampler(batches, self.batch_size, rank, world, done),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
 
+    def _done(self) -> int:
+        """Batches that the run has begun: Lightning's count, which a checkpoint restores."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer else 0
+
     def train_dataloader(self) -> DataLoader[Batch]:
-        loader = self._loader(self.train, self.batches_per_epoch)
-        sampler = loader.batch_sampler
-        assert isinstance(sampler, PositionSampler)
-        sampler.set_epoch(self.trainer.current_epoch if self.trainer else 0)
-        sampler.skip = self._position["batch"]
-        return loader
+        return self._loader(self.train, self.batches_per_epoch, self._done)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         world = self.trainer.world_size if self.trainer else 1
-        return self._loader(self.val, max(1, self.val_samples // (self.batch_size * world)))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where in the epoch the run stands, in batches that were completed."""
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current if self.trainer else None
-        done = progress.ready if progress else 0
-        return {"batch": done % self.batches_per_epoch}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._position["batch"] = state_dict["batch"]
+        return self._loader(self.val, max(1, self.val_samples // (self.batch_size * world)), lambda: 0)

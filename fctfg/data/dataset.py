@@ -45,7 +45,7 @@ class TalkingClips(Dataset[Batch]):
         root: folder written by `fctfg prepare`.
         split: `train`, `val` or `test`.
         frames: T, driving frames per sample.
-        decoys: also draw a second window of T frames of the same clip.
+        decoys: also draw a second window of T frames of the same clip, which does not overlap the first.
         flip: mirror half of the samples (all frames of a sample alike).
         seed: the run's seed.
 
@@ -65,15 +65,18 @@ class TalkingClips(Dataset[Batch]):
         self.root = Path(root)
         self.split, self.frames, self.decoys = split, frames, decoys
         self.flip, self.seed = flip, seed
+        shortest = 3 * frames if decoys else frames  # so that every window has another one that it does not overlap
         kept = read_manifest(self.root).kept(split)
-        long_enough = [i for i, length in enumerate(kept.column("n_frames")) if length >= frames]
+        long_enough = [i for i, length in enumerate(kept.column("n_frames")) if length >= shortest]
         if not long_enough:
             raise FctfgError(
-                f"{self.root}: none of the {len(kept)} clips of split '{split}' has the {frames} frames that a "
+                f"{self.root}: none of the {len(kept)} clips of split '{split}' has the {shortest} frames that a "
                 f"sample needs; prepare longer clips, or more identities so that the split is not empty"
             )
         self.clips: list[Clip] = [kept[i] for i in long_enough]
         self.identities = sorted({clip.identity for clip in self.clips})
+        self._lap: Key | None = None  # (epoch, lap) that `_order` is of
+        self._order = np.arange(0)
         self._identity_index = {name: i for i, name in enumerate(self.identities)}
         sizes = {clip.size for clip in self.clips}
         if len(sizes) != 1:
@@ -88,12 +91,13 @@ class TalkingClips(Dataset[Batch]):
     def __getitem__(self, key: Key) -> Batch:
         epoch, index = key
         lap, place = divmod(index, len(self.clips))
-        order = self._order(epoch, lap)
+        if self._lap != (epoch, lap):
+            self._lap, self._order = (
+                (epoch, lap),
+                rng(self.seed, self.split, "order", epoch, lap).permutation(len(self)),
+            )
         draw = rng(self.seed, self.split, "sample", epoch, index)
-        return self.sample(int(order[place]), draw)
-
-    def _order(self, epoch: int, lap: int) -> np.ndarray:
-        return rng(self.seed, self.split, "order", epoch, lap).permutation(len(self.clips))
+        return self.sample(int(self._order[place]), draw)
 
     def sample(self, clip: int, draw: np.random.Generator) -> Batch:
         """One sample of a clip, everything random taken from `draw`."""
@@ -101,7 +105,8 @@ class TalkingClips(Dataset[Batch]):
         length = row.n_frames
         start = int(draw.integers(0, length - self.frames + 1))
         source = int(draw.integers(0, length))
-        other = int(draw.integers(0, length - self.frames + 1))
+        starts = np.arange(length - self.frames + 1)
+        other = int(draw.choice(starts[abs(starts - start) >= self.frames])) if self.decoys else 0
         flip = self.flip and bool(draw.random() < 0.5)
 
         window = np.arange(self.frames)

@@ -102,6 +102,10 @@ class Stage(pl.LightningModule, ABC):
 
     # ---- one iteration
 
+    def on_fit_start(self) -> None:
+        for note in self.notes():
+            say(note)
+
     @property
     def iteration(self) -> int:
         """Iterations completed so far; within a step, its 0-based number (`global_step` counts optimiser steps)."""
@@ -146,11 +150,18 @@ class Stage(pl.LightningModule, ABC):
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not self._is_frozen(k)}
         checkpoint["fctfg"] = {"stage": self.stage}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        state = checkpoint.get("fctfg")
-        if state is None or state["stage"] != self.stage:
+    def check_finite(self) -> None:
+        """Make sure that no weight is infinite or not a number, before anything is written.
+
+        Raises:
+            FctfgError: the run has diverged.
+        """
+        wrong = [name for name, p in self.named_parameters() if not bool(p.isfinite().all())]
+        if wrong:
             raise FctfgError(
-                f"the run's checkpoint is of stage '{state['stage'] if state else 'unknown'}', not '{self.stage}'; "
-                f"choose another --run name"
+                f"the run has diverged: {wrong[0]} and {len(wrong) - 1} more tensors are not finite, so nothing is "
+                f"saved; the last checkpoint and export are kept: continue with a smaller learning rate"
             )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if self._is_frozen(k)}

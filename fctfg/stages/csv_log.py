@@ -14,6 +14,11 @@ from fctfg.atomic import atomic_path
 HEADER = ("iteration", "name", "value")
 
 
+def _seen(row: list[str], iteration: int) -> bool:
+    """Whether a row belongs to the first `iteration` iterations (validation stands at the number that were done)."""
+    return int(row[0]) < iteration or (int(row[0]) == iteration and not row[1].startswith("train/"))
+
+
 class CsvLog(Logger):
     """Appends `iteration,name,value` rows to `metrics.csv`; a continued run goes on in the same file.
 
@@ -54,6 +59,6 @@ class CsvLog(Logger):
         if not self.path.exists():
             return
         with self.path.open(newline="") as file:
-            rows = [row for row in list(csv.reader(file))[1:] if len(row) == len(HEADER) and int(row[0]) <= iteration]
+            rows = [row for row in list(csv.reader(file))[1:] if len(row) == len(HEADER) and _seen(row, iteration)]
         with atomic_path(self.path) as partial, partial.open("w", newline="") as file:
             csv.writer(file).writerows([HEADER, *rows])

@@ -106,7 +106,8 @@ class GeneratorStage(Stage):
         terms["adversarial"] = loss.detach()
         if self.path_length_weight and self.iteration % self.path_length_every == 0:
             codes = self.styles(max(1, len(real) // self.path_length_shrink))
-            images = self.generator(codes, noise="random")
+            with torch.autocast(self.device.type, enabled=False):
+                images = self.generator(codes.float(), noise="random")
             penalty, mean = path_length_penalty(images, codes, self.mean_path_length, self.path_length_decay)
             loss = loss + penalty * (self.path_length_weight * self.path_length_every)
             self.mean_path_length.copy_(self.trainer.strategy.reduce(mean, reduce_op="mean"))

@@ -10,6 +10,7 @@ from timm.optim import Lookahead
 from torch import Tensor, nn
 
 from fctfg.data.batch import Batch
+from fctfg.errors import FctfgError
 from fctfg.losses.identity import identity
 from fctfg.losses.reconstruction import squared_error
 from fctfg.losses.weighted import weighted
@@ -29,6 +30,19 @@ WEIGHTS = {"l2": 1.0, "lpips": 0.8, "identity": 0.1}  # pSp and HyperStyle
 def ranger(parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
     """Ranger, pSp's and HyperStyle's optimiser: Lookahead around RAdam."""
     return Lookahead(torch.optim.RAdam(parameters, lr=learning_rate, betas=(0.95, 0.999)), alpha=0.5, k=6)
+
+
+def check_same_generator(generator: Generator, encoder: VisualEncoder, init_from: dict[str, str]) -> None:
+    """Make sure that an encoder inverts the generator that stands beside it: it carries its generator's mean of w.
+
+    Raises:
+        FctfgError: it was trained for another generator.
+    """
+    if not torch.equal(encoder.latent_avg, generator.latent_avg):
+        raise FctfgError(
+            f"the visual encoder of {init_from['inversion']} was trained for another generator than that of "
+            f"{init_from['generator']}; name the generator's run that stage 2 started from, or train stage 2 again"
+        )
 
 
 class Inversion(Stage):
@@ -172,6 +186,7 @@ class HypernetworkStage(Inversion):
         self.refinements = refinements
         encoder = self.take("inversion", "visual_encoder", networks.visual_encoder)
         assert isinstance(encoder, VisualEncoder)
+        check_same_generator(self.generator, encoder, self.init_from)
         self.visual_encoder = freeze(encoder)
         self.hypernetwork = Hypernetwork(networks.hypernetwork)
         self.announce_new(hypernetwork=self.hypernetwork)

@@ -56,7 +56,7 @@ class SyncExpert(Stage):
         networks: sizes; this stage builds `sync_expert`.
         init_from: nothing is taken over.
         seed: the run's seed.
-        learning_rate: of Adam (Wav2Lip: 1e-4).
+        learning_rate: of AdamW (Wav2Lip: Adam, 1e-4).
         temperature: of the contrastive loss.
         augment: vary position, size, turn and colour of the training mouths and the loudness of the sounds, alike over
             a window, so that small data sets are not learnt by heart.

@@ -30,6 +30,7 @@ from fctfg.ops.mouth import transplant_mouth
 from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_loss, discriminator_terms
 from fctfg.stages.base import Stage, say
+from fctfg.stages.inversion import check_same_generator
 from fctfg.stages.networks import Networks
 
 WEIGHTS = {  # paper, section 2
@@ -112,6 +113,7 @@ class TalkingFaceStage(Stage):
         assert isinstance(generator, Generator)
         assert isinstance(discriminator, Discriminator)
         assert isinstance(visual_encoder, VisualEncoder)
+        check_same_generator(generator, visual_encoder, self.init_from)
         config = networks.fctfg or FCTFGConfig.for_styles(generator.n_styles)
         hypernetwork: Hypernetwork | None = None
         if config.hypernetwork != "off":
@@ -197,13 +199,18 @@ class TalkingFaceStage(Stage):
         fake, real = output.frames.flatten(0, 1), batch.driving.flatten(0, 1)
         copied = batch.source[:, None].expand_as(batch.driving).flatten(0, 1)
         elsewhere = (copied != real).flatten(1).any(1)  # the source frame itself may be among the driving frames
+        count = int(elsewhere.sum())
         measures = {
-            "psnr": psnr(fake, real).mean(),
-            "psnr_copy_source": psnr(copied, real)[elsewhere].mean(),
-            "ssim": ssim(fake, real).mean(),
-            "ssim_copy_source": ssim(copied, real).mean(),
+            name: measure(frames, real).where(elsewhere, 0.0).sum() / max(1, count)
+            for name, measure, frames in (
+                ("psnr", psnr, fake),
+                ("psnr_copy_source", psnr, copied),
+                ("ssim", ssim, fake),
+                ("ssim_copy_source", ssim, copied),
+            )
         }
-        self.log_terms("val", self.terms(batch, output) | measures, batch_size=len(fake), prog_bar=True)
+        self.log_terms("val", self.terms(batch, output), batch_size=len(fake), prog_bar=True)
+        self.log_terms("val", measures, batch_size=count, prog_bar=True)
 
     def exports(self) -> dict[str, nn.Module]:
         return {"fctfg": self.network_ema, "discriminator": self.discriminator}

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from fctfg.errors import FctfgError
+from fctfg.stages.base import Stage
 from fctfg.stages.csv_log import CsvLog
 
 
@@ -51,7 +52,10 @@ class LastCheckpoint(pl.Callback):
 
     def save(self, trainer: pl.Trainer) -> None:
         """Save the run (called on all ranks alike)."""
-        if trainer.world_size > 1 and not weights_agree(trainer.lightning_module):
+        module = trainer.lightning_module
+        assert isinstance(module, Stage)
+        module.check_finite()
+        if trainer.world_size > 1 and not weights_agree(module):
             raise FctfgError(
                 f"the {trainer.world_size} processes hold different weights, so nothing is saved; "
                 f"continue from {self.path}, and please report this"
