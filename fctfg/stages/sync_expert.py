@@ -112,7 +112,7 @@ class SyncExpert(Stage):
         # windows are five frames apart, so one to three of them are a shift by 5-15 frames
         accuracy = [sync_accuracy(f, a, min_shift=1, max_shift=3) for f, a in zip(face, sound, strict=True)]
         face, sound = face.flatten(0, 1), sound.flatten(0, 1)
-        terms = {
+        terms: dict[str, Tensor | float] = {
             "contrastive": contrastive(face, sound, temperature=self.temperature),
             "contrastive_chance": math.log(len(face)),
             "accuracy": torch.stack(accuracy).mean(),
