@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fctfg.models.audio_encoder import ConvSpec, conv_stack
+from fctfg.models.audio_encoder import LAYERS, ConvSpec, conv_stack
 from fctfg.ops.similarity import ARCFACE_TEMPLATE, invert_similarity, pixel_points, similarity_from_points, warp
 
 FRAMES = 5  # of one window
@@ -35,23 +35,8 @@ FACE_LAYERS = (
     ConvSpec(512, 3, 1, 0),
     ConvSpec(512, 1, 1, 0),
 )
-# 80 x 16 -> 27 x 16 -> 9 x 6 -> 3 x 3 -> 1 x 1
-AUDIO_LAYERS = (
-    ConvSpec(32, 3, 1, 1),
-    ConvSpec(32, 3, 1, 1, residual=True),
-    ConvSpec(32, 3, 1, 1, residual=True),
-    ConvSpec(64, 3, (3, 1), 1),
-    ConvSpec(64, 3, 1, 1, residual=True),
-    ConvSpec(64, 3, 1, 1, residual=True),
-    ConvSpec(128, 3, 3, 1),
-    ConvSpec(128, 3, 1, 1, residual=True),
-    ConvSpec(128, 3, 1, 1, residual=True),
-    ConvSpec(256, 3, (3, 2), 1),
-    ConvSpec(256, 3, 1, 1, residual=True),
-    ConvSpec(256, 3, 1, 1, residual=True),
-    ConvSpec(512, 3, 1, 0),
-    ConvSpec(512, 1, 1, 0),
-)
+# The generator's audio encoder with one residual block more.
+AUDIO_LAYERS = (*LAYERS[:11], ConvSpec(256, 3, 1, 1, residual=True), *LAYERS[11:])
 
 
 @dataclass(frozen=True)
