@@ -6,20 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from fctfg.atomic import atomic_path, make_folder
 from fctfg.data.manifest import Clip, read_manifest
-from fctfg.demo_corpus import truth
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
-from fctfg.media import FPS, read_audio, read_frames, write_image, write_video
-from fctfg.metrics.jaw import measure_jaw_opening, pearson
-from fctfg.metrics.psnr import psnr
-from fctfg.metrics.ssim import ssim
-from fctfg.ops.pixels import to_images
-
-SHOWN_SIZE = 256  # pixels: what is shown and what landmarks are looked for in
+from fctfg.held_out import compare_frames, enlarged, measured_jaw, rendered_jaw
+from fctfg.media import FPS, SAMPLE_RATE, read_audio, read_frames, write_image, write_video
+from fctfg.metrics.jaw import pearson
 
 Generate = Callable[[Path, Path, Path, Path], None]
 """Generates a video from portrait, sound and driver: `generate(portrait, audio, driver, video)`."""
@@ -80,7 +74,7 @@ def make_result(data: Path, corpus: Path, out: Path, generate: Generate) -> Figu
     true, made = true[:count], made[:count]
     figures, curves = _measure(clip, true, made, rendered_jaw(corpus, clip)[:count])
     sound = read_audio(data / clip.audio)
-    write_video(out / "compared.mp4", _side_by_side(true, made), audio=sound[: round(count / FPS * 16_000)])
+    write_video(out / "compared.mp4", _side_by_side(true, made), audio=sound[: round(count / FPS * SAMPLE_RATE)])
     _write_json(out / "jaw.json", curves)
     _write_json(out / "figures.json", asdict(figures))
     return figures
@@ -91,44 +85,17 @@ def read_figures(out: Path) -> Figures:
     return Figures(**json.loads((out / "figures.json").read_text(encoding="utf-8")))
 
 
-def rendered_jaw(corpus: Path, clip: Clip) -> np.ndarray:
-    """Jaw opening with which the frames of a clip were rendered.
-
-    Args:
-        corpus: the corpus, with `NAME.json` beside `NAME.mp4`.
-        clip: made from one of its videos.
-
-    Returns:
-        [n_frames], 0 = closed.
-
-    Raises:
-        FctfgError: the file is missing or shorter than the clip.
-    """
-    jaw: np.ndarray = truth(corpus / clip.source)["jaw"]
-    first = round(clip.start * FPS)
-    if len(jaw) < first + clip.n_frames:
-        raise FctfgError(f"the ground truth of {corpus / clip.source} is shorter than the clip; prepare the data again")
-    return jaw[first : first + clip.n_frames]
-
-
 def _measure(
     clip: Clip, true: np.ndarray, made: np.ndarray, jaw: np.ndarray
 ) -> tuple[Figures, dict[str, list[float | None]]]:
     """Compares frames, uint8 [T, H, W, 3] each, and the jaw opening [T]."""
-    reference, images = to_images(true), to_images(made)
-    copied = reference[:1].expand_as(reference)
     detector = DlibDetector()
-    measured = measure_jaw_opening(map(enlarged, made), detector)
-    possible = measure_jaw_opening(map(enlarged, true), detector)
+    measured, possible = measured_jaw(made, detector), measured_jaw(true, detector)
     figures = Figures(
         clip=clip.id,
         identity=clip.identity,
         frames=len(true),
-        # The first frame is the source itself, and copying it would be perfect there.
-        psnr=float(psnr(images[1:], reference[1:]).mean()),
-        ssim=float(ssim(images[1:], reference[1:]).mean()),
-        psnr_copy=float(psnr(copied[1:], reference[1:]).mean()),
-        ssim_copy=float(ssim(copied[1:], reference[1:]).mean()),
+        **compare_frames(made, true),
         jaw_generated=_finite(pearson(measured, jaw)),
         jaw_true=_finite(pearson(possible, jaw)),
         faces_found=float(np.isfinite(measured).mean()),
@@ -139,11 +106,6 @@ def _measure(
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def enlarged(frame: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] -> [SHOWN_SIZE, SHOWN_SIZE, 3]."""
-    return np.asarray(Image.fromarray(frame).resize((SHOWN_SIZE, SHOWN_SIZE), Image.Resampling.BICUBIC))
 
 
 def _side_by_side(true: np.ndarray, made: np.ndarray) -> Iterable[np.ndarray]:

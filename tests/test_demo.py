@@ -152,16 +152,6 @@ def test_result_is_measured_against_the_true_frames(tiny_data: tuple[Path, Path]
     assert figures.psnr == pytest.approx(figures.psnr_copy, abs=0.3)
 
 
-def test_rendered_jaw_starts_where_the_clip_starts(tiny_data: tuple[Path, Path]) -> None:
-    data, corpus = tiny_data
-    [clip] = list(demo_result.read_manifest(data))
-    jaw = demo_result.rendered_jaw(corpus, clip)
-    np.testing.assert_allclose(jaw, np.linspace(0, 1, 30)[5:25], rtol=1e-6)
-    (corpus / "test" / "x.json").write_text("{}")
-    with pytest.raises(FctfgError, match=r"x\.json"):
-        demo_result.rendered_jaw(corpus, clip)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_the_whole_road(fctfg_command: Callable, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ TIERS = (
     {"losses", "weights", "faces"},
     {"data", "metrics", "inference"},
     {"stages"},
-    {"cli", "train", "demo", "demo_result", "demo_report", "report", "chart", "config_files", "__main__"},
+    {"cli", "train", "demo", "demo_result", "demo_report", "held_out", "report", "chart", "config_files", "__main__"},
 )
 TIER = {unit: number for number, units in enumerate(TIERS) for unit in units}
 

@@ -1,0 +1,154 @@
+"""How good generated clips of rendered people are: against the true frames, and against the rendered jaw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fctfg.data.clip import read_clip
+from fctfg.data.manifest import Clip
+from fctfg.demo_corpus import truth
+from fctfg.errors import FctfgError
+from fctfg.faces.detector import DlibDetector
+from fctfg.inference import TalkingFace
+from fctfg.media import FPS, SAMPLE_RATE, read_wav
+from fctfg.metrics.jaw import measure_jaw_opening, pearson
+from fctfg.metrics.psnr import psnr
+from fctfg.metrics.ssim import ssim
+from fctfg.ops.mouth import transplant_mouth
+from fctfg.ops.pixels import to_images, to_pixels
+
+SHOWN_SIZE = 256  # pixels: what is shown and what landmarks are looked for in
+
+
+def enlarged(frame: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] -> [SHOWN_SIZE, SHOWN_SIZE, 3]."""
+    return np.asarray(Image.fromarray(frame).resize((SHOWN_SIZE, SHOWN_SIZE), Image.Resampling.BICUBIC))
+
+
+def measured_jaw(frames: Iterable[np.ndarray], detector: DlibDetector) -> np.ndarray:
+    """Jaw opening of the face in each frame, uint8 [H, W, 3]: float64 [T], NaN where no face was found."""
+    return measure_jaw_opening(map(enlarged, frames), detector)
+
+
+def rendered_jaw(corpus: Path, clip: Clip) -> np.ndarray:
+    """Jaw opening with which the frames of a clip were rendered.
+
+    Args:
+        corpus: the corpus, with `NAME.json` beside `NAME.mp4`.
+        clip: made from one of its videos.
+
+    Returns:
+        [n_frames], 0 = closed.
+
+    Raises:
+        FctfgError: the file is missing or shorter than the clip.
+    """
+    jaw: np.ndarray = truth(corpus / clip.source)["jaw"]
+    first = round(clip.start * FPS)
+    if len(jaw) < first + clip.n_frames:
+        raise FctfgError(f"the ground truth of {corpus / clip.source} is shorter than the clip; prepare the data again")
+    return jaw[first : first + clip.n_frames]
+
+
+def compare_frames(made: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """Generated against true frames, uint8 [T, H, W, 3] each, whose first one was the source.
+
+    Returns:
+        `psnr` (dB) and `ssim`, and `psnr_copy` and `ssim_copy` of showing the source all the time. The first frame
+        does not count, since copying it would be perfect there.
+    """
+    images, reference = to_images(made)[1:], to_images(true)[1:]
+    copied = to_images(true[:1]).expand_as(reference)
+    return {
+        "psnr": float(psnr(images, reference).mean()),
+        "ssim": float(ssim(images, reference).mean()),
+        "psnr_copy": float(psnr(copied, reference).mean()),
+        "ssim_copy": float(ssim(copied, reference).mean()),
+    }
+
+
+def _other_mouths(frames: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The frames with the mouths of half the clip away, as `data.decoys` shows them in training."""
+    images, places = to_images(frames), torch.from_numpy(points)
+    shift = len(frames) // 2
+    return to_pixels(transplant_mouth(images, places, images.roll(shift, 0), places.roll(shift, 0)))
+
+
+def measure_clip(
+    model: TalkingFace, data: Path, corpus: Path, clip: Clip, other: Clip, detector: DlibDetector
+) -> dict[str, float]:
+    """Generates a clip from its first frame in three ways, and measures them.
+
+    Args:
+        model: generates.
+        data: the prepared data set.
+        corpus: the rendered corpus that it was prepared from.
+        clip: source, driver, and the right sound.
+        other: a clip of another person, whose sound is the wrong one.
+        detector: finds the landmarks of the jaw.
+
+    Returns:
+        What `compare_frames` gives for the clip driven by itself, with its own sound (`psnr`, ...) and with its own
+        sound but the driver's mouths exchanged for those of another moment (`psnr_hidden_lips`). Correlations of the
+        measured with the rendered jaw opening: `jaw` and `jaw_hidden_lips` likewise, `jaw_swapped_sound` when the
+        driver stays and the sound is the other clip's, `jaw_of_swapped_sound` of the same frames with that clip's jaw,
+        and `jaw_true_frames`, what the measurement itself can reach. NaN where no face was found.
+    """
+    count = min(clip.n_frames, other.n_frames)
+    true = read_clip(data / clip.path, range(count))
+    hidden = _other_mouths(true, clip.points[:count])
+    samples = round(count * SAMPLE_RATE / FPS)
+    sound, wrong = (read_wav(data / one.audio)[:samples] for one in (clip, other))
+    jaw, other_jaw = (rendered_jaw(corpus, one)[:count] for one in (clip, other))
+    own, swapped, unseen = (
+        np.stack(list(model.animate(true[0], audio, driver, batch=8)))
+        for audio, driver in ((sound, true), (wrong, true), (sound, hidden))
+    )
+    opening = {
+        name: measured_jaw(frames, detector)
+        for name, frames in (("own", own), ("swapped", swapped), ("unseen", unseen), ("true", true))
+    }
+    return compare_frames(own, true) | {
+        "psnr_hidden_lips": compare_frames(unseen, true)["psnr"],
+        "jaw": pearson(opening["own"], jaw),
+        "jaw_hidden_lips": pearson(opening["unseen"], jaw),
+        "jaw_swapped_sound": pearson(opening["swapped"], jaw),
+        "jaw_of_swapped_sound": pearson(opening["swapped"], other_jaw),
+        "jaw_true_frames": pearson(opening["true"], jaw),
+        "faces_found": float(np.isfinite(opening["own"]).mean()),
+    }
+
+
+def partners(clips: Sequence[Clip]) -> list[Clip]:
+    """For each clip one of another person, as far away in the list as can be.
+
+    Raises:
+        FctfgError: there is only one person.
+    """
+    found = []
+    for index, clip in enumerate(clips):
+        turned = [clips[(index + len(clips) // 2 + step) % len(clips)] for step in range(len(clips))]
+        other = next((one for one in turned if one.identity != clip.identity), None)
+        if other is None:
+            raise FctfgError(f"all {len(clips)} clips show '{clip.identity}'; swapped sound needs a second person")
+        found.append(other)
+    return found
+
+
+def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean over clips, its standard error, and the number of clips that have a value, by figure."""
+    result = {}
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows], dtype=np.float64)
+        values = values[np.isfinite(values)]
+        n = len(values)
+        mean = float(values.mean()) if n else math.nan
+        error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+        result[name] = {"mean": mean, "standard_error": error, "clips": n}
+    return result

@@ -1,0 +1,79 @@
+"""Figures of generated clips: closed forms, and a real clip of the demo corpus against its rendered truth."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_talking_face import run_folder
+
+from fctfg.data.manifest import Clip, read_manifest
+from fctfg.data.prepare import prepare
+from fctfg.demo_corpus import root, truth
+from fctfg.errors import FctfgError
+from fctfg.faces.detector import DlibDetector
+from fctfg.held_out import compare_frames, measure_clip, partners, rendered_jaw, summary
+from fctfg.inference import TalkingFace
+
+
+def test_frames_against_themselves_and_against_the_copied_source() -> None:
+    true = np.full((3, 32, 32, 3), 100, np.uint8)
+    true[1:] = 110
+    made = np.full_like(true, 115)
+    figures = compare_frames(made, true)
+    assert figures["psnr"] == pytest.approx(20 * math.log10(255 / 5), abs=1e-3)
+    assert figures["psnr_copy"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-3)
+    assert compare_frames(true, true)["ssim"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_summary_leaves_out_what_could_not_be_measured() -> None:
+    figures = summary([{"jaw": 0.2, "x": math.nan}, {"jaw": 0.6, "x": math.nan}, {"jaw": math.nan, "x": math.nan}])
+    assert figures["jaw"] == pytest.approx({"mean": 0.4, "standard_error": 0.2, "clips": 2})
+    assert figures["x"]["clips"] == 0 and math.isnan(figures["x"]["mean"])
+
+
+@pytest.fixture(scope="module")
+def test_people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Clip]]:
+    """The demo corpus' test split, prepared at 32 px."""
+    out = tmp_path_factory.mktemp("held_out") / "data"
+    prepare(root() / "test", out, size=32)
+    clips = [replace(clip, source=f"test/{clip.source}") for clip in read_manifest(out)]
+    return out, clips
+
+
+def cut(clip: Clip, frames: int, start: float = 0.0) -> Clip:
+    """The first frames of a clip, as a row of the manifest."""
+    return replace(clip, start=start, n_frames=frames, points=clip.points[:frames], boxes=clip.boxes[:frames])
+
+
+def test_a_partner_is_another_person(test_people: tuple[Path, list[Clip]]) -> None:
+    _, clips = test_people
+    assert all(one.identity != other.identity for one, other in zip(clips, partners(clips), strict=True))
+    alone = [clip for clip in clips if clip.identity == clips[0].identity]
+    with pytest.raises(FctfgError, match=clips[0].identity):
+        partners(alone)
+
+
+def test_a_clip_is_generated_and_measured(test_people: tuple[Path, list[Clip]], tmp_path: Path) -> None:
+    data, clips = test_people
+    short = cut(clips[0], 50)
+    model = TalkingFace.from_pretrained(run_folder(tmp_path / "run"))
+    figures = measure_clip(model, data, root(), short, clips[-1], DlibDetector())
+    # An untrained network shows no face, so that only what needs none has a value.
+    assert figures["faces_found"] == 0 and math.isnan(figures["jaw"]) and math.isnan(figures["jaw_swapped_sound"])
+    assert 0 < figures["psnr"] < 15 < figures["psnr_copy"] < 30
+    assert figures["psnr_hidden_lips"] != figures["psnr"]  # the driver did change
+    assert abs(figures["jaw_true_frames"]) <= 1
+
+
+def test_rendered_jaw_starts_where_the_clip_starts(test_people: tuple[Path, list[Clip]], tmp_path: Path) -> None:
+    clip = cut(test_people[1][0], 60, start=0.2)
+    jaw = truth(root() / clip.source)["jaw"]
+    np.testing.assert_array_equal(rendered_jaw(root(), clip), jaw[5:65])
+    file = tmp_path / Path(clip.source).with_suffix(".json")
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({}))
+    with pytest.raises(FctfgError, match=file.name):
+        rendered_jaw(tmp_path, clip)
