@@ -133,7 +133,8 @@ class TalkingFace:
             windows = min(batch, -(-(total - start) // window))  # the last window is filled up, and trimmed below
             count = windows * window
             frames = torch.stack(list(itertools.islice(driving, count)))  # [BT, 3, H, W]
-            sound = mel_windows(mel, torch.arange(start, start + count), fps=FPS)  # [BT, 1, 80, 16]
+            moments = torch.arange(start, start + count)
+            sound = mel_windows(mel, moments, FPS, self.model.config.centered_mel)  # [BT, 1, 80, 16]
             with torch.inference_mode():
                 z_motion = self.model.encode_motion(
                     frames.unflatten(0, (windows, window)).to(self.device),

@@ -57,6 +57,7 @@ class TrainCommand(LightningCLI):
         parser.add_argument("--wandb_project", type=str, default="fctfg", help="W&B project")
         parser.add_class_arguments(Networks, "networks")
         parser.link_arguments("networks", "model.init_args.networks")
+        parser.link_arguments("networks.centered_mel", "data.centered_mel")
         parser.link_arguments("seed_everything", "model.init_args.seed")
         parser.link_arguments("seed_everything", "data.seed")
 

@@ -131,6 +131,12 @@ def test_raw_and_average_generator_live_in_one_file(tmp_path: Path) -> None:
     assert_same_weights(build(loaded, "generator_raw"), raw)
 
 
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    save_artifact(tmp_path / "g.safetensors", {"generator": generator()}, "generator", CARD)
+    assert (tmp_path / "g.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_half_precision_halves_the_file_and_keeps_11_bits(tmp_path: Path) -> None:
     network = generator()
     save_artifact(tmp_path / "full.safetensors", {"generator": network}, "generator", {})

@@ -323,8 +323,8 @@ def test_motion_does_not_see_the_source_nor_the_canonical_code_the_driver() -> N
     assert torch.equal(one.z_canonical, other.z_canonical)
 
 
-def test_centering_moves_codes_to_the_mean_latent_and_back() -> None:
-    centered, plain = talking_face(), talking_face(centered=False)
+def test_subtracting_latent_avg_moves_codes_to_the_mean_latent_and_back() -> None:
+    centered, plain = talking_face(), talking_face(subtract_latent_avg=False)
     plain.visual_encoder.latent_avg.zero_()
     center = centered.visual_encoder.latent_avg
     one, other = centered(SOURCE, DRIVING, MEL), plain(SOURCE, DRIVING, MEL)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
 from fctfg.data.batch import Batch
+from fctfg.errors import FctfgError
 from fctfg.models.audio_encoder import AudioEncoder
 from fctfg.models.experts.syncnet import SyncNet
 from fctfg.models.stylegan2 import Discriminator
@@ -22,7 +24,7 @@ from fctfg.stages.identity_expert import IdentityExpert
 from fctfg.stages.inversion import EncoderStage, HypernetworkStage
 from fctfg.stages.networks import Networks
 from fctfg.stages.sync_expert import SyncExpert, vary
-from fctfg.stages.talking_face import WEIGHTS, TalkingFaceStage, borrow_audio_layers
+from fctfg.stages.talking_face import TalkingFaceStage, TalkingFaceWeights, borrow_audio_layers
 from fctfg.train import wandb_key_is_known
 from fctfg.weights.artifact import save_artifact
 
@@ -110,7 +112,7 @@ REACHES = {
 }
 
 
-@pytest.mark.parametrize("term", sorted(WEIGHTS))
+@pytest.mark.parametrize("term", sorted(asdict(TalkingFaceWeights())))
 def test_each_term_trains_its_networks_and_no_judge(exports: dict[str, str], term: str) -> None:
     torch.manual_seed(1)
     stage = talking_face(exports).train()
@@ -127,7 +129,7 @@ def test_each_term_trains_its_networks_and_no_judge(exports: dict[str, str], ter
 
 
 def test_weights_are_the_papers() -> None:
-    assert WEIGHTS == {
+    assert asdict(TalkingFaceWeights()) == {
         "orthogonality": 1.0,
         "sync": 0.1,
         "identity": 0.5,
@@ -135,6 +137,40 @@ def test_weights_are_the_papers() -> None:
         "perceptual": 1.0,
         "adversarial": 0.1,
     }
+
+
+def test_stage_3_goes_on_from_the_weights_of_stage_3(exports: dict[str, str], tmp_path: Path) -> None:
+    before = talking_face(exports)
+    with torch.no_grad():
+        before.network_ema.audio_encoder.layers[0].conv_block[0].weight.add_(1.0)
+        before.network_ema.latent.canonical_encoder.hidden.weight.add_(1.0)
+    experts = {"sync_expert": exports["sync"], "identity_expert": exports["identity"]}
+    with_judge, without = tmp_path / "all.safetensors", tmp_path / "network.safetensors"
+    save_artifact(with_judge, before.exports(), "talking_face", {})
+    save_artifact(without, {"fctfg": before.network_ema}, "talking_face", {})
+    after = TalkingFaceStage(micro(), {"talking_face": str(with_judge), **experts})
+    for kept, now in ((before.network_ema, after.network), (before.discriminator, after.discriminator)):
+        assert all(
+            torch.equal(a, b) for a, b in zip(kept.state_dict().values(), now.state_dict().values(), strict=True)
+        )
+    anew = TalkingFaceStage(micro(), {"talking_face": str(without), **experts}).discriminator.state_dict()
+    assert any(
+        not torch.equal(a, b) for a, b in zip(before.discriminator.state_dict().values(), anew.values(), strict=True)
+    )
+    with pytest.raises(FctfgError, match=r"talking_face and model\.init_from\.generator both"):
+        TalkingFaceStage(micro(), {"talking_face": str(without), "generator": exports["generator"], **experts})
+
+
+def test_centered_windows_are_those_of_the_middle_frame(exports: dict[str, str]) -> None:
+    starting, centered = talking_face(exports), talking_face(exports, replace(micro(), centered_mel=True))
+    data = batch()
+    output = starting.network(data.source, data.driving, data.mel)
+    shifted = data._replace(mel=data.mel.roll(2, dims=1))  # frame 2 now has what frame 0 had
+    assert torch.equal(starting.terms(data, output)["sync"], centered.terms(shifted, output)["sync"])
+    face, sound = SyncExpert(micro(), augment=False).eval(), SyncExpert(replace(micro(), centered_mel=True)).eval()
+    sound.load_state_dict(face.state_dict())
+    long = batch(size=2, frames=12)
+    assert torch.equal(face._embed(long)[1], sound._embed(long._replace(mel=long.mel.roll(2, dims=1)))[1])
 
 
 @pytest.mark.parametrize("term", ["l2", "lpips", "identity"])

@@ -27,6 +27,7 @@ class TalkingData(pl.LightningDataModule):
             pictures, export and checkpoint come at its end.
         val_samples: validation samples (the same at every validation).
         num_workers: loader processes; 0 decodes in the training process.
+        centered_mel: set from `networks.centered_mel`.
         seed: set from the run's seed.
     """
 
@@ -40,19 +41,15 @@ class TalkingData(pl.LightningDataModule):
         batches_per_epoch: int = 1000,
         val_samples: int = 64,
         num_workers: int = 4,
+        centered_mel: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.root = root
-        self.batch_size = batch_size
-        self.batches_per_epoch, self.val_samples, self.num_workers, self.seed = (
-            batches_per_epoch,
-            val_samples,
-            num_workers,
-            seed,
-        )
-        self.train = TalkingClips(root, "train", frames, decoys, flip, seed)
-        self.val = TalkingClips(root, "val", frames, decoys, False, seed)
+        self.root, self.frames = root, frames
+        self.batch_size, self.batches_per_epoch, self.val_samples = batch_size, batches_per_epoch, val_samples
+        self.num_workers = num_workers
+        self.train = TalkingClips(root, "train", frames, decoys, flip, centered_mel, seed)
+        self.val = TalkingClips(root, "val", frames, decoys, False, centered_mel, seed)
         self.hash = dataset_hash(root)
         self.licences = sorted({clip.licence or "not said" for clip in self.train.clips})
 

@@ -47,6 +47,7 @@ class TalkingClips(Dataset[Batch]):
         frames: T, driving frames per sample.
         decoys: also draw a second window of T frames of the same clip, which does not overlap the first.
         flip: mirror half of the samples (all frames of a sample alike).
+        centered_mel: see `fctfg.ops.windows.mel_windows`.
         seed: the run's seed.
 
     Raises:
@@ -60,11 +61,12 @@ class TalkingClips(Dataset[Batch]):
         frames: int = 5,
         decoys: bool = False,
         flip: bool = False,
+        centered_mel: bool = False,
         seed: int = 0,
     ) -> None:
         self.root = Path(root)
         self.split, self.frames, self.decoys = split, frames, decoys
-        self.flip, self.seed = flip, seed
+        self.flip, self.centered_mel, self.seed = flip, centered_mel, seed
         shortest = 3 * frames if decoys else frames  # so that every window has another one that it does not overlap
         kept = read_manifest(self.root).kept(split)
         long_enough = [i for i, length in enumerate(kept.column("n_frames")) if length >= shortest]
@@ -117,7 +119,8 @@ class TalkingClips(Dataset[Batch]):
             images, points = images.flip(-1), mirror_points(points)
         driving, decoy = slice(1, 1 + self.frames), slice(1 + self.frames, None)
 
-        mel = mel_windows(clip_mel(self.root / row.audio), torch.from_numpy(start + window), fps=FPS)
+        sound = clip_mel(self.root / row.audio)
+        mel = mel_windows(sound, torch.from_numpy(start + window), fps=FPS, centered=self.centered_mel)
         return Batch(
             source=images[0],
             source_points=points[0],

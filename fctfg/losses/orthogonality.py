@@ -5,8 +5,10 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+Form = Literal["mean", "sum", "cosine"]
 
-def orthogonality(z_canonical: Tensor, z_motion: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
+
+def orthogonality(z_canonical: Tensor, z_motion: Tensor, form: Form = "mean") -> Tensor:
     """The size of the element-wise product of the two codes.
 
     L_ort = 1/L' sum over layers l of || z_canonical_l * z_motion_l ||_1        (Eq. 3; element-wise product)
@@ -16,23 +18,13 @@ def orthogonality(z_canonical: Tensor, z_motion: Tensor, reduction: Literal["mea
     Args:
         z_canonical: [B, L', D].
         z_motion: [B, T, L', D].
-        reduction: over the channels.
+        form: the product's "mean" or "sum" over the channels; "cosine" is the paper's ablation, which was worse: the
+            absolute cosine of the two codes of each layer.
 
     Returns:
         a scalar, not negative, averaged over images, frames and layers.
     """
+    if form == "cosine":
+        return F.cosine_similarity(z_canonical[:, None], z_motion, dim=-1).abs().mean()
     product = (z_canonical[:, None] * z_motion).abs()  # [B, T, L', D]
-    return product.mean() if reduction == "mean" else product.sum(-1).mean()
-
-
-def cosine_orthogonality(z_canonical: Tensor, z_motion: Tensor) -> Tensor:
-    """The ablated form: the absolute cosine of the two codes of each layer.
-
-    Args:
-        z_canonical: [B, L', D].
-        z_motion: [B, T, L', D].
-
-    Returns:
-        a scalar in [0, 1].
-    """
-    return F.cosine_similarity(z_canonical[:, None], z_motion, dim=-1).abs().mean()
+    return product.mean() if form == "mean" else product.sum(-1).mean()

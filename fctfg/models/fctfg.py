@@ -36,7 +36,8 @@ class FCTFGConfig:
     style_dim: int = 512
     audio_dim: int = 512
     temporal_kernel: int = 3  # frames; not in the paper
-    centered: bool = True  # the MLPs see codes less latent_avg, which the fused code gets back; not in the paper
+    subtract_latent_avg: bool = True  # the MLPs see codes less w's mean, which is added after them; not in the paper
+    centered_mel: bool = False  # a frame's mel window is centered on it; False: starts with it, as in Wav2Lip
     freeze_batch_norm: bool = True  # E_inv and the hypernetwork keep stage 2's statistics; not in the paper
     hypernetwork: Literal["off", "frozen", "finetuned"] = "off"  # weight offsets from the source; not in the paper
     refinements: int = 5  # iterations of the hypernetwork (HyperStyle's 5)
@@ -104,7 +105,7 @@ class FCTFG(nn.Module):
     Args:
         config: the latent space.
         generator: G, pre-trained in stage 1.
-        visual_encoder: E_inv, pre-trained in stage 2; its ``latent_avg`` is the center when ``config.centered``.
+        visual_encoder: E_inv, pre-trained in stage 2; ``config.subtract_latent_avg`` is about its ``latent_avg``.
         audio_encoder: E_a.
         hypernetwork: needed unless ``config.hypernetwork`` is "off".
         latent: the networks of the latent space where they are trained already; new ones by default.
@@ -152,7 +153,7 @@ class FCTFG(nn.Module):
     @property
     def center(self) -> Tensor | float:
         """What is subtracted before the MLPs and added after the fusion: latent_avg [D], or 0."""
-        return self.visual_encoder.latent_avg if self.config.centered else 0.0
+        return self.visual_encoder.latent_avg if self.config.subtract_latent_avg else 0.0
 
     def encode_source(self, source: Tensor) -> Source:
         """The portrait's part: z_source = E_inv(source), z_canonical = E_can(z_source).

@@ -9,6 +9,11 @@ MEL_FPS = 80  # mel frames per second
 MEL_FRAMES = 16  # per window: 0.2 s, five video frames at 25 fps
 
 
+def middle_frame(centered: bool) -> int:
+    """Which of five consecutive video frames has the window that covers just these five: 0, or 2 when centered."""
+    return 2 if centered else 0
+
+
 def window_start(frame: int, fps: float = 25.0, centered: bool = False) -> int:
     """The first mel frame of a video frame's window.
 
@@ -21,7 +26,7 @@ def window_start(frame: int, fps: float = 25.0, centered: bool = False) -> int:
     Returns:
         floor(80 f / fps), negative where a centered window begins before the sound.
     """
-    return math.floor(MEL_FPS * (frame - 2 if centered else frame) / fps)
+    return math.floor(MEL_FPS * (frame - middle_frame(centered)) / fps)
 
 
 def mel_windows(mel: Tensor, frames: Tensor, fps: float = 25.0, centered: bool = False) -> Tensor:
@@ -36,8 +41,7 @@ def mel_windows(mel: Tensor, frames: Tensor, fps: float = 25.0, centered: bool =
     Returns:
         [T, 1, 80, 16]; a window that reaches over the ends repeats the first or last mel frame.
     """
-    first = frames - 2 if centered else frames
-    starts = (first.double() * MEL_FPS / fps).floor().long()  # [T]
+    starts = ((frames - middle_frame(centered)).double() * MEL_FPS / fps).floor().long()  # [T]
     index = starts[:, None] + torch.arange(MEL_FRAMES, device=frames.device)  # [T, 16]
     index = index.clamp(0, mel.shape[-1] - 1).to(mel.device)
     return mel[:, index].permute(1, 0, 2).unsqueeze(1)  # [80, T, 16] -> [T, 1, 80, 16]

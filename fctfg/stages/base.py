@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -18,6 +18,8 @@ from fctfg.randomness import derive_seed
 from fctfg.stages.networks import Networks
 from fctfg.weights.artifact import build, load_artifact
 from fctfg.weights.config_json import config_differences
+
+Network = TypeVar("Network", bound=nn.Module)
 
 say = rank_zero_only(logging.getLogger("fctfg").info)
 
@@ -49,12 +51,13 @@ class Stage(pl.LightningModule, ABC):
                 f"model.init_from.{unknown[0]}: stage '{self.stage}' takes over {', '.join(self.roles) or 'nothing'}"
             )
 
-    def take(self, role: str, name: str, expected: Any = None) -> nn.Module:
+    def take(self, role: str, name: str, kind: type[Network], expected: Any = None) -> Network:
         """A network of an earlier stage, every tensor of it loaded.
 
         Args:
             role: key of `init_from`.
             name: the network's name in that stage's export.
+            kind: its class.
             expected: config that this run asks for; None accepts what the export holds.
 
         Raises:
@@ -67,6 +70,7 @@ class Stage(pl.LightningModule, ABC):
             )
         artifact = load_artifact(self.init_from[role])
         network = build(artifact, name)
+        assert isinstance(network, kind)
         if expected is not None and (differences := config_differences(expected, network.config)):
             raise FctfgError(
                 f"{self.init_from[role]}: its {name} has another size than this configuration asks for "
@@ -75,6 +79,10 @@ class Stage(pl.LightningModule, ABC):
         tensors = len(network.state_dict())
         say(f"{name}: {tensors} of {tensors} tensors from {self.init_from[role]}")
         return network
+
+    def holds(self, role: str, name: str) -> bool:
+        """Whether the export that `role` names has the network `name`."""
+        return name in load_artifact(self.init_from[role]).configs
 
     def announce_new(self, **networks: nn.Module) -> None:
         """Says which networks start untrained."""

@@ -27,7 +27,8 @@ class GeneratorStage(Stage):
         init_from: nothing is taken over.
         seed: the run's seed.
         learning_rate: of Adam (0, 0.99), both networks (StyleGAN2: 2e-3).
-        r1_weight: gamma of R1.
+        r1_weight: gamma of R1 (StyleGAN2: 10 at 1024 px). It should shrink with the picture: StyleGAN2-ADA takes
+            0.0002 * pixels / batch, which is 0.05 for 16 pictures of 64 px.
         r1_every: iterations between two R1 terms.
         path_length_weight: weight of the path-length term; 0 switches it off.
         path_length_every: iterations between two path-length terms.

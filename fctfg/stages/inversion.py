@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -21,10 +22,17 @@ from fctfg.models.experts.lpips import LPIPS
 from fctfg.models.hypernetwork import Deltas, Hypernetwork, add_deltas, refine
 from fctfg.models.stylegan2 import Generator
 from fctfg.models.visual_encoder import VisualEncoder
-from fctfg.stages.base import Stage
+from fctfg.stages.base import Stage, say
 from fctfg.stages.networks import Networks
 
-WEIGHTS = {"l2": 1.0, "lpips": 0.8, "identity": 0.1}  # pSp and HyperStyle
+
+@dataclass(frozen=True)
+class InversionWeights:
+    """Weights of the terms of an inversion (pSp, HyperStyle)."""
+
+    l2: float = 1.0
+    lpips: float = 0.8
+    identity: float = 0.1
 
 
 def ranger(parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
@@ -53,7 +61,7 @@ class Inversion(Stage):
         init_from: `generator`: a run of stage 1; `identity_expert`: a recogniser; and what the subclass adds.
         seed: the run's seed.
         learning_rate: of Ranger (pSp, HyperStyle: 1e-4).
-        weights: of the terms `l2`, `lpips`, `identity`.
+        weights: of the terms.
     """
 
     roles: ClassVar[tuple[str, ...]] = ("generator", "identity_expert")
@@ -65,16 +73,14 @@ class Inversion(Stage):
         init_from: dict[str, str] | None = None,
         seed: int = 0,
         learning_rate: float = 1e-4,
-        weights: dict[str, float] = WEIGHTS,  # never written to
+        weights: InversionWeights = InversionWeights(),
     ) -> None:
         super().__init__(networks, init_from, seed)
         self.learning_rate = learning_rate
         self.weights = weights
-        generator = self.take("generator", "generator", networks.generator)
-        assert isinstance(generator, Generator)
+        generator = self.take("generator", "generator", Generator, networks.generator)
         self.generator = freeze(generator)
-        recogniser = self.take("identity_expert", "identity_expert", networks.identity_expert)
-        assert isinstance(recogniser, ArcFace)
+        recogniser = self.take("identity_expert", "identity_expert", ArcFace, networks.identity_expert)
         self.identity_expert = freeze(recogniser)
         self.lpips = LPIPS(networks.lpips, networks.perceptual.width)
 
@@ -127,7 +133,7 @@ class EncoderStage(Inversion):
         init_from: dict[str, str] | None = None,
         seed: int = 0,
         learning_rate: float = 1e-4,
-        weights: dict[str, float] = WEIGHTS,
+        weights: InversionWeights = InversionWeights(),
     ) -> None:
         super().__init__(networks, init_from, seed, learning_rate, weights)
         self.visual_encoder = VisualEncoder(networks.visual_encoder)
@@ -136,6 +142,7 @@ class EncoderStage(Inversion):
         if networks.visual_encoder.body == networks.identity_expert.body:
             self.visual_encoder.input_layer.load_state_dict(self.identity_expert.input_layer.state_dict())
             self.visual_encoder.body.load_state_dict(self.identity_expert.body.state_dict())
+            say("visual_encoder: its body starts as the identity expert's")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return ranger(self.visual_encoder.parameters(), self.learning_rate)
@@ -147,7 +154,7 @@ class EncoderStage(Inversion):
         images, points = self._images(batch)
         terms = self.terms(images, points, self.invert(images))
         self.log_terms("train", {name: term.detach() for name, term in terms.items()}, prog_bar=True)
-        return weighted(terms, self.weights)
+        return weighted(terms, asdict(self.weights))
 
     def exports(self) -> dict[str, nn.Module]:
         return {"visual_encoder": self.visual_encoder, "generator": self.generator}
@@ -164,7 +171,7 @@ class HypernetworkStage(Inversion):
         init_from: as above, and `inversion`: the encoder's run.
         seed: the run's seed.
         learning_rate: of Ranger.
-        weights: of the terms `l2`, `lpips`, `identity`.
+        weights: of the terms.
         refinements: iterations per image (HyperStyle: 5).
     """
 
@@ -178,14 +185,13 @@ class HypernetworkStage(Inversion):
         init_from: dict[str, str] | None = None,
         seed: int = 0,
         learning_rate: float = 1e-4,
-        weights: dict[str, float] = WEIGHTS,
+        weights: InversionWeights = InversionWeights(),
         refinements: int = 5,
     ) -> None:
         super().__init__(networks, init_from, seed, learning_rate, weights)
         self.automatic_optimization = False
         self.refinements = refinements
-        encoder = self.take("inversion", "visual_encoder", networks.visual_encoder)
-        assert isinstance(encoder, VisualEncoder)
+        encoder = self.take("inversion", "visual_encoder", VisualEncoder, networks.visual_encoder)
         check_same_generator(self.generator, encoder, self.init_from)
         self.visual_encoder = freeze(encoder)
         self.hypernetwork = Hypernetwork(networks.hypernetwork)
@@ -211,7 +217,7 @@ class HypernetworkStage(Inversion):
             deltas = add_deltas(deltas, self.hypernetwork(images, reconstruction))
             reconstruction = self.generator(codes, deltas=deltas)
             terms = self.terms(images, points, reconstruction)
-            self.manual_backward(weighted(terms, self.weights))
+            self.manual_backward(weighted(terms, asdict(self.weights)))
             reconstruction = reconstruction.detach()
             deltas = [None if delta is None else delta.detach() for delta in deltas]
         optimizer.step()  # type: ignore[union-attr]

@@ -29,6 +29,8 @@ class Networks:
         identity_expert: face recogniser (stage 0).
         perceptual: VGG19 of the perceptual loss; its `weights` are a file or `random` (smoke runs only).
         lpips: file of AlexNet's weights for stage 2's LPIPS, or `random` (smoke runs only).
+        centered_mel: each frame's mel window is centered on it instead of starting with it (Wav2Lip's inference). The
+            sync expert and stage 3 must be trained with the same.
     """
 
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -41,6 +43,7 @@ class Networks:
     identity_expert: ArcFaceConfig = field(default_factory=ArcFaceConfig)
     perceptual: VGGConfig = field(default_factory=VGGConfig)
     lpips: str = "checkpoints/alexnet-owt-7be5be79.pth"
+    centered_mel: bool = False
 
     def __post_init__(self) -> None:
         resolutions = {

@@ -12,6 +12,7 @@ from fctfg.data.batch import Batch
 from fctfg.losses.contrastive import contrastive
 from fctfg.metrics.sync_accuracy import sync_accuracy
 from fctfg.models.experts.syncnet import FRAMES, SyncNet
+from fctfg.ops.windows import middle_frame
 from fctfg.stages.base import Stage
 from fctfg.stages.networks import Networks
 
@@ -95,7 +96,8 @@ class SyncExpert(Stage):
         shape = len(batch.driving), windows, FRAMES
         frames, points = (x[:, : windows * FRAMES].unflatten(1, shape[1:]) for x in (batch.driving, batch.points))
         faces = self.sync_expert.mouths(frames.flatten(0, 1), points.flatten(0, 1))
-        sounds = batch.mel[:, : windows * FRAMES : FRAMES].flatten(0, 1)
+        first = middle_frame(self.networks.centered_mel)
+        sounds = batch.mel[:, first : windows * FRAMES : FRAMES].flatten(0, 1)
         face, sound = self.sync_expert.embed_faces(faces), self.sync_expert.embed_audio(sounds)
         return face.unflatten(0, shape[:2]), sound.unflatten(0, shape[:2])
 

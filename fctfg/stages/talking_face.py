@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fctfg.data.batch import Batch
+from fctfg.errors import FctfgError
 from fctfg.losses.adversarial import g_nonsaturating
 from fctfg.losses.identity import identity
-from fctfg.losses.orthogonality import orthogonality
+from fctfg.losses.orthogonality import Form, orthogonality
 from fctfg.losses.perceptual import perceptual
 from fctfg.losses.reconstruction import reconstruction
 from fctfg.losses.sync import sync
@@ -20,27 +22,31 @@ from fctfg.metrics.ssim import ssim
 from fctfg.models.audio_encoder import AudioEncoder
 from fctfg.models.experts.arcface import ArcFace
 from fctfg.models.experts.frozen import freeze
-from fctfg.models.experts.syncnet import SyncNet
+from fctfg.models.experts.syncnet import FRAMES, SyncNet
 from fctfg.models.experts.vgg import VGG19
-from fctfg.models.fctfg import FCTFG, FCTFGConfig, Output
+from fctfg.models.fctfg import FCTFG, FCTFGConfig, Latent, Output
 from fctfg.models.hypernetwork import Hypernetwork
 from fctfg.models.stylegan2 import Discriminator, Generator
 from fctfg.models.visual_encoder import VisualEncoder
 from fctfg.ops.mouth import transplant_mouth
+from fctfg.ops.windows import middle_frame
 from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_loss, discriminator_terms
 from fctfg.stages.base import Stage, say
 from fctfg.stages.inversion import check_same_generator
 from fctfg.stages.networks import Networks
 
-WEIGHTS = {  # paper, section 2
-    "orthogonality": 1.0,
-    "sync": 0.1,
-    "identity": 0.5,
-    "reconstruction": 1.0,
-    "perceptual": 1.0,
-    "adversarial": 0.1,
-}
+
+@dataclass(frozen=True)
+class TalkingFaceWeights:
+    """Weights of the six terms (paper, section 3.3)."""
+
+    orthogonality: float = 1.0
+    sync: float = 0.1
+    identity: float = 0.5
+    reconstruction: float = 1.0
+    perceptual: float = 1.0
+    adversarial: float = 0.1
 
 
 def borrow_audio_layers(encoder: AudioEncoder, expert: SyncNet) -> int:
@@ -71,20 +77,24 @@ class TalkingFaceStage(Stage):
     Args:
         networks: sizes; this stage builds the audio encoder and the latent networks.
         init_from: `generator`: a run of stage 1 (generator, discriminator); `inversion`: a run of stage 2 (visual
-            encoder, and hypernetwork when `networks.fctfg.hypernetwork` uses it); `sync_expert`, `identity_expert`:
-            runs of stage 0.
+            encoder, and hypernetwork when `networks.fctfg.hypernetwork` uses it); or, instead of these two,
+            `talking_face`: a run of this stage or the weights of one, to go on with other data (a file without a
+            discriminator gets a new one). `sync_expert`, `identity_expert`: runs of stage 0.
         seed: the run's seed.
         learning_rate: of Adam, all networks (paper: 1e-4).
         discriminator_learning_rate: None takes `learning_rate`.
         weights: of the six terms.
-        r1_weight: gamma of R1 on the discriminator (not in the paper).
+        orthogonality_form: "mean" or "sum" over the channels, or "cosine", the paper's ablation.
+        borrow_audio: start the audio encoder as the sync expert's where their widths agree (the paper starts it as
+            Wav2Lip's).
+        r1_weight: gamma of R1 on the discriminator (not in the paper; see stage 1 for sizes below 256 px).
         r1_every: iterations between two R1 terms.
         ema_decay: of the average of the whole network (not in the paper).
         clip_gradient: largest gradient norm of the generator's side; None does not clip (not in the paper).
     """
 
     stage = "talking_face"
-    roles: ClassVar[tuple[str, ...]] = ("generator", "inversion", "sync_expert", "identity_expert")
+    roles: ClassVar[tuple[str, ...]] = ("generator", "inversion", "talking_face", "sync_expert", "identity_expert")
     frozen: ClassVar[tuple[str, ...]] = ("sync_expert", "identity_expert", "vgg")
 
     def __init__(
@@ -94,7 +104,9 @@ class TalkingFaceStage(Stage):
         seed: int = 0,
         learning_rate: float = 1e-4,
         discriminator_learning_rate: float | None = None,
-        weights: dict[str, float] = WEIGHTS,  # never written to
+        weights: TalkingFaceWeights = TalkingFaceWeights(),
+        orthogonality_form: Form = "mean",
+        borrow_audio: bool = True,
         r1_weight: float = 10.0,
         r1_every: int = 16,
         ema_decay: float = 0.999,
@@ -104,37 +116,53 @@ class TalkingFaceStage(Stage):
         self.automatic_optimization = False
         self.learning_rate = learning_rate
         self.discriminator_learning_rate = discriminator_learning_rate or learning_rate
-        self.weights, self.r1_weight, self.r1_every = weights, r1_weight, r1_every
+        self.weights, self.orthogonality_form = weights, orthogonality_form
+        self.r1_weight, self.r1_every = r1_weight, r1_every
         self.ema_decay, self.clip_gradient = ema_decay, clip_gradient
 
-        generator = self.take("generator", "generator", networks.generator)
-        discriminator = self.take("generator", "discriminator", networks.discriminator)
-        visual_encoder = self.take("inversion", "visual_encoder", networks.visual_encoder)
-        assert isinstance(generator, Generator)
-        assert isinstance(discriminator, Discriminator)
-        assert isinstance(visual_encoder, VisualEncoder)
-        check_same_generator(generator, visual_encoder, self.init_from)
+        whole = "talking_face" if "talking_face" in self.init_from else None
+        if whole and (doubled := sorted({"generator", "inversion"} & set(self.init_from))):
+            raise FctfgError(
+                f"model.init_from.talking_face and model.init_from.{doubled[0]} both say where the networks come from; "
+                f"name a run of stage 3, or runs of stages 1 and 2"
+            )
+        generator = self.take(whole or "generator", "generator", Generator, networks.generator)
+        visual_encoder = self.take(whole or "inversion", "visual_encoder", VisualEncoder, networks.visual_encoder)
+        if not whole:
+            check_same_generator(generator, visual_encoder, self.init_from)
         config = networks.fctfg or FCTFGConfig.for_styles(generator.n_styles)
+        config = replace(config, centered_mel=networks.centered_mel)
         hypernetwork: Hypernetwork | None = None
         if config.hypernetwork != "off":
-            taken = self.take("inversion", "hypernetwork", networks.hypernetwork)
-            assert isinstance(taken, Hypernetwork)
-            hypernetwork = taken
-        audio_encoder = AudioEncoder(networks.audio_encoder)
-        sync_expert = self.take("sync_expert", "sync_expert", networks.sync_expert)
-        assert isinstance(sync_expert, SyncNet)
-        borrowed = borrow_audio_layers(audio_encoder, sync_expert)
-        self.network = FCTFG(config, generator, visual_encoder, audio_encoder, hypernetwork)
-        self.discriminator = discriminator
-        self.announce_new(audio_encoder=audio_encoder, latent=self.network.latent)
-        say(f"audio_encoder: {borrowed} of {len(audio_encoder.state_dict())} tensors start as the sync expert's")
+            hypernetwork = self.take(whole or "inversion", "hypernetwork", Hypernetwork, networks.hypernetwork)
+        sync_expert = self.take("sync_expert", "sync_expert", SyncNet, networks.sync_expert)
+        if whole:
+            audio_encoder = self.take(whole, "audio_encoder", AudioEncoder, networks.audio_encoder)
+            latent = self.take(whole, "latent", Latent, config)
+        else:
+            audio_encoder, latent = AudioEncoder(networks.audio_encoder), Latent(config)
+            self.announce_new(audio_encoder=audio_encoder, latent=latent)
+            borrowed = borrow_audio_layers(audio_encoder, sync_expert) if borrow_audio else 0
+            say(f"audio_encoder: {borrowed} of {len(audio_encoder.state_dict())} tensors start as the sync expert's")
+        self.network = FCTFG(config, generator, visual_encoder, audio_encoder, hypernetwork, latent)
+        if whole and not self.holds(whole, "discriminator"):
+            self.discriminator = Discriminator(networks.discriminator)
+            self.announce_new(discriminator=self.discriminator)
+        else:
+            self.discriminator = self.take(whole or "generator", "discriminator", Discriminator, networks.discriminator)
         self.network_ema = ema.shadow(self.network)
 
-        identity_expert = self.take("identity_expert", "identity_expert", networks.identity_expert)
-        assert isinstance(identity_expert, ArcFace)
         self.sync_expert = freeze(sync_expert)
-        self.identity_expert = freeze(identity_expert)
+        self.identity_expert = freeze(
+            self.take("identity_expert", "identity_expert", ArcFace, networks.identity_expert)
+        )
         self.vgg = VGG19(networks.perceptual)
+
+    def on_fit_start(self) -> None:
+        frames = self.trainer.datamodule.frames  # type: ignore[attr-defined]
+        if frames != FRAMES:
+            raise FctfgError(f"data.frames is {frames}, but the sync expert looks at {FRAMES}; set data.frames to it")
+        super().on_fit_start()
 
     def driver(self, batch: Batch) -> Tensor:
         """What the network sees of the driving frames, [B, T, 3, H, W].
@@ -161,12 +189,13 @@ class TalkingFaceStage(Stage):
         fake, real = output.frames.flatten(0, 1), batch.driving.flatten(0, 1)
         points = batch.points.flatten(0, 1)
         experts = self.sync_expert, self.identity_expert
-        sound, mouth = experts[0](batch.mel[:, 0], experts[0].mouths(output.frames, batch.points))
+        spoken = batch.mel[:, middle_frame(self.network.config.centered_mel)]  # [B, 1, 80, 16]
+        sound, mouth = experts[0](spoken, experts[0].mouths(output.frames, batch.points))
         with torch.no_grad():
             person = experts[1](experts[1].align(real, points))
             real_features = self.vgg(real)
         return {
-            "orthogonality": orthogonality(output.z_canonical, output.z_motion),
+            "orthogonality": orthogonality(output.z_canonical, output.z_motion, self.orthogonality_form),
             "sync": sync(mouth, sound),
             "identity": identity(experts[1](experts[1].align(fake, points)), person),
             "reconstruction": reconstruction(fake, real),
@@ -180,7 +209,7 @@ class TalkingFaceStage(Stage):
         self.toggle_optimizer(optimizer_g)
         output = self.network(batch.source, self.driver(batch), batch.mel)
         terms = self.terms(batch, output)
-        loss = weighted(terms, self.weights)
+        loss = weighted(terms, asdict(self.weights))
         self.descend(loss, optimizer_g, list(self.network.parameters()), self.clip_gradient)
         self.untoggle_optimizer(optimizer_g)
 

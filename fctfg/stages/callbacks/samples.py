@@ -78,7 +78,7 @@ class Samples(pl.Callback):
         length = min(row.n_frames, self.max_frames)
         frames = to_images(read_clip(data.val.root / row.path, range(length))).to(stage.device)
         mel = clip_mel(data.val.root / row.audio)
-        windows = mel_windows(mel, torch.arange(length), fps=FPS).to(stage.device)
+        windows = mel_windows(mel, torch.arange(length), FPS, stage.networks.centered_mel).to(stage.device)
         shown = stage.video(frames[0], frames, windows)
         if shown is None:
             return {}
