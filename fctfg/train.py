@@ -6,13 +6,17 @@ The only place that knows the configuration's YAML, and the only one of the comm
 from __future__ import annotations
 
 import difflib
+import fcntl
 import logging
 import netrc
 import os
 import pickle
 import re
 import sys
+import uuid
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -22,11 +26,11 @@ import torch
 import yaml
 from jsonargparse import ArgumentError
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
-from fctfg.atomic import atomic_path
+from fctfg.atomic import atomic_path, make_folder, write_error
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError, UsageError
 from fctfg.stages import (
@@ -44,6 +48,7 @@ from fctfg.stages.callbacks.progress import TrainingProgress
 from fctfg.stages.callbacks.samples import Samples
 from fctfg.stages.csv_log import CsvLog
 from fctfg.stages.networks import Networks
+from fctfg.weights.config_json import config_differences, config_from_dict
 
 STAGES = (SyncExpert, IdentityExpert, GeneratorStage, EncoderStage, HypernetworkStage, TalkingFaceStage)
 
@@ -70,7 +75,8 @@ class TrainCommand(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         last = self.folder / "checkpoints" / "last.ckpt"
-        self.checkpoint = _checked(last, self.config["model"]["class_path"]) if last.is_file() else None
+        self.checkpoint = last if last.is_file() else None
+        self.before = _facts(last, self.config["model"]["class_path"]) if self.checkpoint else {}
 
     def instantiate_classes(self) -> None:
         try:
@@ -85,19 +91,23 @@ class TrainCommand(LightningCLI):
         return Path(self.config["runs"]) / self.config["run"]
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.model.check_data(self.datamodule)
+        if self.config["trainer"]["precision"] in ("16-mixed", "16-true", "16", 16):
+            raise UsageError(
+                "trainer.precision=16-mixed: two networks that take turns would need a loss scale each; use bf16-mixed"
+            )
+        self._check_continuation()
+        self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        self.wandb = self._tracker()
         callbacks: list[pl.Callback] = [
             Samples(self.folder / "samples"),
-            Export(self.folder, config),
+            Export(self.folder, self.plain),
             TrainingProgress(),
             LastCheckpoint(self.folder / "checkpoints"),  # last: what it saves has been exported
         ]
-        loggers = [CsvLog(self.folder / "metrics.csv"), self._wandb(config)]
-        rank_zero_only(self._write_config)(config)
         trainer = super().instantiate_trainer(
             default_root_dir=str(self.folder),
-            logger=loggers,
+            logger=[CsvLog(self.folder / "metrics.csv"), self.wandb],
             callbacks=callbacks,
             enable_checkpointing=False,
             num_sanity_val_steps=0,
@@ -110,25 +120,69 @@ class TrainCommand(LightningCLI):
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         return trainer
 
-    def _wandb(self, config: dict[str, Any]) -> Logger:
+    def _check_continuation(self) -> None:
+        """Refuse to continue with other networks; say what else is not as it was."""
+        if not self.before:
+            return
+        networks = config_from_dict(Networks, self.before["networks"], str(self.checkpoint))
+        if differences := config_differences(self.model.networks, networks):
+            raise FctfgError(
+                f"{self.checkpoint} was trained with other networks ({'; '.join(differences)}); use the same, "
+                f"or another --run name"
+            )
+        before, now = self.before["data"], self.datamodule.facts()
+        changes = [f"{name} {before[name]} -> {now[name]}" for name in now if before.get(name) != now[name]]
+        if changes:
+            say(f"The run goes on with other data than it began with ({'; '.join(changes)})")
+
+    def fit(self) -> None:
+        """Train, in a folder that no other process trains into meanwhile."""
+        with _held(self.folder):
+            rank_zero_only(self._write_settings)()
+            self.trainer.fit(self.model, self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
+
+    def _write_settings(self) -> None:
+        with atomic_path(self.folder / "config.yaml") as partial:
+            partial.write_text(yaml.safe_dump(self.plain, sort_keys=False))
+        if not (self.folder / "wandb_id.txt").is_file():
+            with atomic_path(self.folder / "wandb_id.txt") as partial:
+                partial.write_text(f"{self.wandb.version}\n")
+        self.wandb.log_hyperparams(self.plain | {"dataset_hash": self.datamodule.hash})
+
+    def _tracker(self) -> WandbLogger:
         mode = os.environ.setdefault("WANDB_MODE", "online" if wandb_key_is_known() else "offline")
-        identifier = re.sub(r"[^A-Za-z0-9_-]+", "-", self.config["run"])
-        logger = WandbLogger(
+        if mode == "offline":
+            say(f"W&B: offline; `wandb sync {self.folder}/wandb/offline-run-*` uploads the run")
+        known = self.folder / "wandb_id.txt"
+        return WandbLogger(
             project=self.config["wandb_project"],
             name=self.config["run"],
-            id=identifier,
+            id=known.read_text().strip() if known.is_file() else uuid.uuid4().hex[:12],
             resume="allow",
             save_dir=str(self.folder),
             offline=mode in ("offline", "dryrun"),
         )
-        if mode == "offline":
-            say(f"W&B: offline; `wandb sync {self.folder}/wandb/offline-run-*` uploads the run")
-        logger.log_hyperparams(config | {"dataset_hash": self.datamodule.hash})
-        return logger
 
-    def _write_config(self, config: dict[str, Any]) -> None:
-        with atomic_path(self.folder / "config.yaml") as partial:
-            partial.write_text(yaml.safe_dump(config, sort_keys=False))
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The folder, made where it is missing, and locked by the first process of the run against other runs."""
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        yield
+        return
+    make_folder(folder)
+    lock = folder / ".lock"
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(lock.open("w"))
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FctfgError(
+                f"another process is training in {folder}; wait until it is done, or choose another --run name"
+            ) from error
+        except OSError as error:
+            raise write_error(error, lock) or error from error
+        yield
 
 
 def _quieten() -> None:
@@ -219,15 +273,18 @@ def train(arguments: list[str]) -> None:
     finally:
         sys.argv = argv
     try:
-        command.trainer.fit(command.model, command.datamodule, ckpt_path=command.checkpoint, weights_only=True)
+        command.fit()
     finally:
         import wandb
 
         wandb.finish()  # the next run of this process is another one
 
 
-def _checked(checkpoint: Path, class_path: str) -> Path:
-    """The checkpoint, once it is sure that it can be read and is of the stage (its tensors are mapped, not copied)."""
+def _facts(checkpoint: Path, class_path: str) -> dict[str, Any]:
+    """What a checkpoint says about its run, once it is sure that it can be read and is of the stage.
+
+    Its tensors are mapped, not copied.
+    """
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
@@ -236,7 +293,9 @@ def _checked(checkpoint: Path, class_path: str) -> Path:
             f"{checkpoint} cannot be read ({reason}); move it away to start this run afresh, or restore it"
         ) from error
     wanted = next((stage.stage for stage in STAGES if class_path.endswith(f".{stage.__name__}")), class_path)
-    found = state.get("fctfg", {}).get("stage", "unknown") if isinstance(state, dict) else "unknown"
-    if found != wanted:
-        raise FctfgError(f"{checkpoint} is of stage '{found}', not '{wanted}'; choose another --run name")
-    return checkpoint
+    facts = state.get("fctfg", {}) if isinstance(state, dict) else {}
+    if facts.get("stage", "unknown") != wanted:
+        raise FctfgError(
+            f"{checkpoint} is of stage '{facts.get('stage', 'unknown')}', not '{wanted}'; choose another --run name"
+        )
+    return facts

@@ -1,7 +1,10 @@
 """Training through the command line: every stage, hand-off, continuation, two processes, bad input."""
 
+import fcntl
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,7 +217,8 @@ def test_a_second_launch_continues_the_tracked_run(place: Place) -> None:
         subprocess.run([*command, f"--trainer.max_epochs={epochs}"], check=True, env=environment, timeout=300)
     folders = sorted((place[1] / "group" / "tracked" / "wandb").glob("offline-run-*"))
     assert len(folders) == 2
-    assert {folder.name.rsplit("-", 2)[-2:] == ["group", "tracked"] for folder in folders} == {True}  # one id
+    (identifier,) = (place[1] / "group" / "tracked" / "wandb_id.txt").read_text().split()
+    assert all(folder.name.endswith(f"-{identifier}") for folder in folders)
     media = {path.suffix for folder in folders for path in (folder / "files" / "media").rglob("*.*")}
     assert ".png" in media
 
@@ -278,3 +282,91 @@ def test_a_run_of_another_stage_is_not_continued(place: Place, capsys: pytest.Ca
 def test_missing_data_set_is_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments((place[0] / "nowhere", place[1]), "generator", "nowhere")) == 1
     assert "nowhere is not a clip data set" in capsys.readouterr().err
+
+
+def test_a_run_is_not_continued_with_networks_of_another_size(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (place[1] / "generator" / "config.yaml").read_text()
+    assert main(arguments(place, "generator", None, "--networks.generator.n_mlp=3", "--trainer.max_epochs=3")) == 1
+    assert "generator.n_mlp is 2 instead of 3" in capsys.readouterr().err
+    assert (place[1] / "generator" / "config.yaml").read_text() == before
+
+
+def test_a_change_of_batch_size_is_said(place: Place, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    shutil.copytree(place[1] / "identity_expert", tmp_path / "identity_expert")
+    assert main(arguments((place[0], tmp_path), "identity_expert", None, "--data.batch_size=3")) == 0
+    assert "batch_size 2 -> 3" in caplog.text
+
+
+def test_clips_of_another_size_are_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    resolutions = [f"--networks.{n}.resolution=64" for n in ("generator", "discriminator", "visual_encoder")]
+    more = (*resolutions, "--networks.hypernetwork.resolution=64", "--networks.hypernetwork.generator.resolution=64")
+    assert main(arguments(place, "generator", "large", *more)) == 1
+    assert "prepare them with --size 64" in capsys.readouterr().err
+    assert not (place[1] / "large").exists()
+
+
+@pytest.mark.parametrize(("stage", "frames", "needed"), [("talking_face", 4, 5), ("sync_expert", 5, 10)])
+def test_too_few_frames_are_named(
+    place: Place, capsys: pytest.CaptureFixture[str], stage: str, frames: int, needed: int
+) -> None:
+    assert main(arguments(place, stage, "frames", f"--data.frames={frames}")) == 1
+    error = capsys.readouterr().err
+    assert f"data.frames is {frames}" in error and str(needed) in error
+
+
+def test_float16_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(place, "generator", "half", "--trainer.precision=16-mixed")) == 2
+    assert "bf16-mixed" in capsys.readouterr().err
+
+
+def test_a_misspelt_weight_is_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(place, "talking_face", "weights", "--model.init_args.weights.synch=0.2")) == 2
+    assert "sync" in capsys.readouterr().err
+
+
+def test_a_run_in_use_is_left_alone(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    with (place[1] / "generator" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main(arguments(place, "generator", None, "--trainer.max_epochs=3")) == 1
+    assert "another process is training" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_is_a_file(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").write_text("")
+    assert main(arguments((place[0], tmp_path / "runs"), "generator")) == 1
+    error = capsys.readouterr().err
+    assert str(tmp_path / "runs") in error and "choose another" in error and "Traceback" not in error
+
+
+def test_a_checkpoint_that_would_run_a_program_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = place[1] / "malicious" / "checkpoints"
+    folder.mkdir(parents=True)
+    victim = folder / "executed"
+
+    class Malicious:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (victim,)
+
+    torch.save({"state_dict": Malicious()}, folder / "last.ckpt")
+    assert main(arguments(place, "generator", "malicious")) == 1
+    assert "cannot be read" in capsys.readouterr().err
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("limit", [20_000, 200_000])  # the export does not fit; the checkpoint does not fit
+def test_a_full_disk_keeps_what_there_is(place: Place, tmp_path: Path, limit: int) -> None:
+    shutil.copytree(place[1] / "generator", tmp_path / "generator")
+    kept = [tmp_path / "generator" / name for name in ("checkpoints/last.ckpt", "export/weights.safetensors")]
+    before = [file.read_bytes() for file in kept]
+    continued = arguments((place[0], tmp_path), "generator", None, "--trainer.max_epochs=3")
+
+    def no_large_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command = [sys.executable, "-m", "fctfg", *continued]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, preexec_fn=no_large_files)
+    assert result.returncode == 1
+    assert "no space left on the disk" in result.stderr and "Traceback" not in result.stderr
+    assert kept[0].read_bytes() == before[0]
+    assert kept[1].read_bytes() == before[1] or limit > len(before[1])
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file() and path.name != ".lock"]

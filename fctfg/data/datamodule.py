@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
@@ -52,6 +53,15 @@ class TalkingData(pl.LightningDataModule):
         self.val = TalkingClips(root, "val", frames, decoys, False, centered_mel, seed)
         self.hash = dataset_hash(root)
         self.licences = sorted({clip.licence or "not said" for clip in self.train.clips})
+
+    def facts(self) -> dict[str, Any]:
+        """What the samples of an iteration depend on, beside the seed and the number of processes."""
+        return {
+            "data": self.hash,
+            "frames": self.frames,
+            "batch_size": self.batch_size,
+            "batches_per_epoch": self.batches_per_epoch,
+        }
 
     def _loader(self, data: TalkingClips, batches: int, done: Callable[[], int]) -> DataLoader[Batch]:
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

@@ -13,11 +13,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from fctfg.data.batch import Batch
+from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
 from fctfg.randomness import derive_seed
 from fctfg.stages.networks import Networks
 from fctfg.weights.artifact import build, load_artifact
-from fctfg.weights.config_json import config_differences
+from fctfg.weights.config_json import config_differences, config_to_dict
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -89,6 +90,19 @@ class Stage(pl.LightningModule, ABC):
         for name, network in networks.items():
             say(f"{name}: new, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
 
+    def check_data(self, data: TalkingData) -> None:
+        """Make sure that this stage can be trained on these data, before anything is written.
+
+        Raises:
+            FctfgError: the clips have another size than the networks, or what a stage adds.
+        """
+        size, wanted = data.train.size, self.networks.generator.resolution
+        if size != wanted:
+            raise FctfgError(
+                f"the clips of {data.root} have {size} px, but the networks are made for {wanted} px; prepare them "
+                f"with --size {wanted}, or choose networks of {size} px"
+            )
+
     # ---- to be given by each stage
 
     @abstractmethod
@@ -156,7 +170,8 @@ class Stage(pl.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not self._is_frozen(k)}
-        checkpoint["fctfg"] = {"stage": self.stage}
+        data = self.trainer.datamodule.facts()  # type: ignore[attr-defined]
+        checkpoint["fctfg"] = {"stage": self.stage, "networks": config_to_dict(self.networks), "data": data}
 
     def check_finite(self) -> None:
         """Make sure that no weight is infinite or not a number, before anything is written.

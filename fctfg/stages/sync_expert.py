@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fctfg.data.batch import Batch
+from fctfg.data.datamodule import TalkingData
+from fctfg.errors import FctfgError
 from fctfg.losses.contrastive import contrastive
 from fctfg.metrics.sync_accuracy import sync_accuracy
 from fctfg.models.experts.syncnet import FRAMES, SyncNet
@@ -89,6 +91,13 @@ class SyncExpert(Stage):
         return torch.optim.AdamW(
             self.sync_expert.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
         )
+
+    def check_data(self, data: TalkingData) -> None:
+        """Any size will do, since mouths are aligned; at least two windows, so that each has a shifted negative."""
+        if data.frames < 2 * FRAMES:
+            raise FctfgError(
+                f"data.frames is {data.frames}, but the sync expert needs stretches of at least {2 * FRAMES} frames"
+            )
 
     def _embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The windows of five frames in each sample, and their sounds: [B, W, D] each."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fctfg.data.batch import Batch
+from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
 from fctfg.losses.adversarial import g_nonsaturating
 from fctfg.losses.identity import identity
@@ -158,11 +159,10 @@ class TalkingFaceStage(Stage):
         )
         self.vgg = VGG19(networks.perceptual)
 
-    def on_fit_start(self) -> None:
-        frames = self.trainer.datamodule.frames  # type: ignore[attr-defined]
-        if frames != FRAMES:
-            raise FctfgError(f"data.frames is {frames}, but the sync expert looks at {FRAMES}; set data.frames to it")
-        super().on_fit_start()
+    def check_data(self, data: TalkingData) -> None:
+        super().check_data(data)
+        if data.frames != FRAMES:
+            raise FctfgError(f"data.frames is {data.frames}, but the sync expert looks at {FRAMES}; set it to {FRAMES}")
 
     def driver(self, batch: Batch) -> Tensor:
         """What the network sees of the driving frames, [B, T, 3, H, W].

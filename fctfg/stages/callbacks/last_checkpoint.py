@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from fctfg.atomic import atomic_path
 from fctfg.errors import FctfgError
 from fctfg.stages.base import Stage
 from fctfg.stages.csv_log import CsvLog
@@ -60,12 +60,11 @@ class LastCheckpoint(pl.Callback):
                 f"the {trainer.world_size} processes hold different weights, so nothing is saved; "
                 f"continue from {self.path}, and please report this"
             )
-        partial = self.path.with_name(".last.ckpt.partial")
-        trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
+            with atomic_path(self.path) as partial:
+                trainer.save_checkpoint(partial)
+        else:
+            trainer.save_checkpoint(self.path)  # takes part; only the first process writes
         trainer.strategy.barrier("last.ckpt")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
