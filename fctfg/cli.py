@@ -38,10 +38,16 @@ def build_parser() -> argparse.ArgumentParser:
     prepare.add_argument("--out", type=Path, required=True, help="folder of the data set")
     prepare.add_argument("--size", type=int, default=256, help="side of the square clips, pixels")
     prepare.add_argument("--min-frames", type=int, default=64, help="shortest clip, frames at 25 a second")
+    prepare.add_argument("--max-frames", type=int, default=1024, help="longest clip; longer ones are divided")
     prepare.add_argument("--val", type=float, default=0.05, help="share of identities for validation")
     prepare.add_argument("--test", type=float, default=0.05, help="share of identities for the test")
     prepare.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    prepare.add_argument("--detector", choices=("dlib", "insightface"), default="dlib", help="face detector")
+    prepare.add_argument(
+        "--detector",
+        choices=("dlib", "dlib-cnn", "insightface"),
+        default="dlib",
+        help="face detector; dlib-cnn also finds turned faces, at 1/70 of the speed on a CPU",
+    )
     prepare.add_argument("--detector-weights", type=Path, help="folder of insightface's models")
     prepare.add_argument("--licence", default="", help="licence of the videos, kept with every clip")
     prepare.add_argument("--consent", default="", help="consent of the people shown, kept with every clip")
@@ -113,6 +119,7 @@ def _prepare(options: argparse.Namespace) -> None:
         options.out,
         size=options.size,
         min_frames=options.min_frames,
+        max_frames=options.max_frames,
         splits=(1.0 - options.val - options.test, options.val, options.test),
         workers=options.workers,
         detector=options.detector,

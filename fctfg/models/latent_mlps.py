@@ -8,37 +8,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SLOPE = 0.2  # of the leaky ReLU; not in the paper
-OUTPUT_GAIN = 0.1  # of the last layer's weights at the start, so that training starts near the mean face
+SHIFT = 4.0  # moves codes onto the leaky ReLU's straight part at the start; codes less their mean are rarely below -4
+AUDIO_GAIN = 0.1  # standard deviation of the audio's part of the first layer at the start, for codes of unit size
 
 
 class LayerwiseLinear(nn.Module):
     """One linear layer for each generator layer, computed as one batched matrix product.
 
+    It starts as x -> gain * x + bias.
+
     Args:
         n_layers: generator layers.
-        in_features, out_features: sizes of each.
-        gain: the weights' standard deviation times sqrt(fan_in) at the start.
-        fan_in: inputs that are summed, where more than ``in_features`` are.
+        dim: size of input and output.
+        gain: the weights' diagonal at the start.
+        bias: the bias at the start.
     """
 
-    def __init__(
-        self, n_layers: int, in_features: int, out_features: int, gain: float, fan_in: int | None = None
-    ) -> None:
+    def __init__(self, n_layers: int, dim: int, gain: float = 1.0, bias: float = 0.0) -> None:
         super().__init__()
-        std = gain / math.sqrt(fan_in or in_features)
-        self.weight = nn.Parameter(torch.randn(n_layers, in_features, out_features) * std)
-        self.bias = nn.Parameter(torch.zeros(n_layers, 1, out_features))
+        self.weight = nn.Parameter((gain * torch.eye(dim)).repeat(n_layers, 1, 1))
+        self.bias = nn.Parameter(torch.full((n_layers, 1, dim), bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n_layers, N, in_features] -> [n_layers, N, out_features]."""
+        """[n_layers, N, dim] -> [n_layers, N, dim]."""
         return torch.baddbmm(self.bias, x, self.weight)
-
-
-HE = math.sqrt(2.0 / (1.0 + SLOPE**2))  # keeps the variance through a leaky ReLU
 
 
 class CanonicalEncoder(nn.Module):
     """E_can: a 2-layer MLP per manipulated generator layer.
+
+    Both MLPs start as half the identity (not in the paper), so that their sum starts as the mean of the source's and
+    the driving frame's inversion, and stage 3 where stage 2 has ended.
 
     Args:
         n_layers: manipulated layers L'.
@@ -47,8 +47,8 @@ class CanonicalEncoder(nn.Module):
 
     def __init__(self, n_layers: int, dim: int) -> None:
         super().__init__()
-        self.hidden = LayerwiseLinear(n_layers, dim, dim, HE)
-        self.output = LayerwiseLinear(n_layers, dim, dim, OUTPUT_GAIN)
+        self.hidden = LayerwiseLinear(n_layers, dim, bias=SHIFT)
+        self.output = LayerwiseLinear(n_layers, dim, gain=0.5, bias=-0.5 * SHIFT)
 
     def forward(self, z_source: Tensor) -> Tensor:
         """z_canonical = E_can(z_source) (Eq. 1); [B, L', D] -> [B, L', D]."""
@@ -75,13 +75,11 @@ class MotionEncoder(nn.Module):
         super().__init__()
         if not all(0 <= layer < n_layers for layer in audio_layers):
             raise ValueError(f"audio layers {list(audio_layers)} are not all among {n_layers} manipulated layers")
-        self.driving = LayerwiseLinear(n_layers, dim, dim, HE)
-        std = HE / math.sqrt(dim + audio_dim)
+        self.driving = LayerwiseLinear(n_layers, dim, bias=SHIFT)
+        std = AUDIO_GAIN / math.sqrt(audio_dim)
         self.audio_weight = nn.Parameter(torch.randn(len(audio_layers), audio_dim, dim) * std)
-        with torch.no_grad():  # the fan-in of these layers includes the audio
-            self.driving.weight[list(audio_layers)] *= math.sqrt(dim / (dim + audio_dim))
-        self.hidden = LayerwiseLinear(n_layers, dim, dim, HE)
-        self.output = LayerwiseLinear(n_layers, dim, dim, OUTPUT_GAIN)
+        self.hidden = LayerwiseLinear(n_layers, dim)
+        self.output = LayerwiseLinear(n_layers, dim, gain=0.5, bias=-0.5 * SHIFT)
         self.register_buffer("audio_layers", torch.tensor(list(audio_layers), dtype=torch.long), persistent=False)
 
     def forward(self, z_audio: Tensor, z_driving: Tensor) -> Tensor:

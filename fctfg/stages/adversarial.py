@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from fctfg.losses.adversarial import d_logistic, r1_penalty
 
 
-def discriminator_terms(
+def discriminator_loss(
     discriminator: nn.Module, real: Tensor, fake: Tensor, iteration: int, r1_weight: float, r1_every: int
-) -> dict[str, Tensor]:
-    """The discriminator's loss terms, R1 folded in on every `r1_every`-th iteration and scaled by that period.
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The logistic loss, and R1 folded in on every `r1_every`-th iteration, scaled by that period.
 
     Args:
         discriminator: images [N, 3, H, W] -> logits [N, 1].
@@ -21,17 +21,13 @@ def discriminator_terms(
         r1_every: period of the lazy regularisation (16 in StyleGAN2).
 
     Returns:
-        `discriminator` (logistic loss), and `r1` on the iterations that have it; their sum is the loss. With
-        `real_score` and `fake_score`, mean logits to watch, which are detached.
+        The loss, and what to watch, detached: `discriminator` (the logistic loss), `real_score` and `fake_score` (mean
+        logits), and `r1`, the unweighted penalty, on the iterations that have it.
     """
     real_logits, fake_logits = discriminator(real), discriminator(fake)
-    terms = {"discriminator": d_logistic(real_logits, fake_logits)}
+    loss = d_logistic(real_logits, fake_logits)
+    watched = {"discriminator": loss, "real_score": real_logits.mean(), "fake_score": fake_logits.mean()}
     if iteration % r1_every == 0:
-        terms["r1"] = r1_penalty(discriminator, real) * (r1_weight / 2 * r1_every)
-    scores = {"real_score": real_logits.detach().mean(), "fake_score": fake_logits.detach().mean()}
-    return terms | scores
-
-
-def discriminator_loss(terms: dict[str, Tensor]) -> Tensor:
-    """Sum of the terms that `discriminator_terms` gives."""
-    return terms["discriminator"] + terms["r1"] if "r1" in terms else terms["discriminator"]
+        watched["r1"] = r1_penalty(discriminator, real)
+        loss = loss + watched["r1"] * (r1_weight / 2 * r1_every)
+    return loss, {name: value.detach() for name, value in watched.items()}

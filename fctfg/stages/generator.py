@@ -11,7 +11,7 @@ from fctfg.data.batch import Batch
 from fctfg.losses.adversarial import g_nonsaturating, path_length_penalty
 from fctfg.models.stylegan2 import Discriminator, Generator
 from fctfg.stages import ema
-from fctfg.stages.adversarial import discriminator_loss, discriminator_terms
+from fctfg.stages.adversarial import discriminator_loss
 from fctfg.stages.base import Stage
 from fctfg.stages.networks import Networks
 
@@ -97,8 +97,10 @@ class GeneratorStage(Stage):
         self.toggle_optimizer(optimizer_d)
         with torch.no_grad():
             fake = self.generator(self.styles(len(real)), noise="random")
-        terms = discriminator_terms(self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every)
-        self.descend(discriminator_loss(terms), optimizer_d, list(self.discriminator.parameters()))
+        d_loss, terms = discriminator_loss(
+            self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every
+        )
+        self.descend(d_loss, optimizer_d, list(self.discriminator.parameters()))
         self.untoggle_optimizer(optimizer_d)
 
         self.toggle_optimizer(optimizer_g)

@@ -32,7 +32,7 @@ from fctfg.models.visual_encoder import VisualEncoder
 from fctfg.ops.mouth import transplant_mouth
 from fctfg.ops.windows import middle_frame
 from fctfg.stages import ema
-from fctfg.stages.adversarial import discriminator_loss, discriminator_terms
+from fctfg.stages.adversarial import discriminator_loss
 from fctfg.stages.base import Stage, say
 from fctfg.stages.inversion import check_same_generator
 from fctfg.stages.networks import Networks
@@ -215,8 +215,10 @@ class TalkingFaceStage(Stage):
 
         self.toggle_optimizer(optimizer_d)
         real, fake = batch.driving.flatten(0, 1), output.frames.detach().flatten(0, 1)
-        judged = discriminator_terms(self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every)
-        self.descend(discriminator_loss(judged), optimizer_d, list(self.discriminator.parameters()))
+        d_loss, judged = discriminator_loss(
+            self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every
+        )
+        self.descend(d_loss, optimizer_d, list(self.discriminator.parameters()))
         self.untoggle_optimizer(optimizer_d)
 
         ema.update(self.network_ema, self.network, self.ema_decay)
