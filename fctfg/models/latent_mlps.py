@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SLOPE = 0.2  # of the leaky ReLU; not in the paper
-SHIFT = 4.0  # moves codes onto the leaky ReLU's straight part at the start; codes less their mean are rarely below -4
+SHIFT = 2.0  # moves most codes, which are of the size 1, onto the leaky ReLU's straight part at the start
 AUDIO_GAIN = 0.1  # standard deviation of the audio's part of the first layer at the start, for codes of unit size
 
 

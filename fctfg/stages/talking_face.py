@@ -83,6 +83,8 @@ class TalkingFaceStage(Stage):
             discriminator gets a new one). `sync_expert`, `identity_expert`: runs of stage 0.
         seed: the run's seed.
         learning_rate: of Adam, all networks (paper: 1e-4).
+        generator_learning_rate: of the generator; None takes `learning_rate`. Its weights are of unit size (equalized
+            learning rate), so that it bears StyleGAN2's 2e-3 where the encoders do not.
         discriminator_learning_rate: None takes `learning_rate`.
         weights: of the six terms.
         orthogonality_form: "mean" or "sum" over the channels, or "cosine", the paper's ablation.
@@ -104,6 +106,7 @@ class TalkingFaceStage(Stage):
         init_from: dict[str, str] | None = None,
         seed: int = 0,
         learning_rate: float = 1e-4,
+        generator_learning_rate: float | None = None,
         discriminator_learning_rate: float | None = None,
         weights: TalkingFaceWeights = TalkingFaceWeights(),
         orthogonality_form: Form = "mean",
@@ -116,6 +119,7 @@ class TalkingFaceStage(Stage):
         super().__init__(networks, init_from, seed)
         self.automatic_optimization = False
         self.learning_rate = learning_rate
+        self.generator_learning_rate = generator_learning_rate or learning_rate
         self.discriminator_learning_rate = discriminator_learning_rate or learning_rate
         self.weights, self.orthogonality_form = weights, orthogonality_form
         self.r1_weight, self.r1_every = r1_weight, r1_every
@@ -176,9 +180,11 @@ class TalkingFaceStage(Stage):
         return transplant_mouth(*(field.flatten(0, 1) for field in fields)).view_as(batch.driving)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        trained = [p for p in self.network.parameters() if p.requires_grad]
+        drawn = list(self.network.generator.parameters())
+        others = [p for n, p in self.network.named_parameters() if p.requires_grad and not n.startswith("generator.")]
+        groups = [{"params": others}, {"params": drawn, "lr": self.generator_learning_rate}]
         return [
-            torch.optim.Adam(trained, lr=self.learning_rate, betas=(0.9, 0.999), fused=True),
+            torch.optim.Adam(groups, lr=self.learning_rate, betas=(0.9, 0.999), fused=True),
             torch.optim.Adam(
                 self.discriminator.parameters(), lr=self.discriminator_learning_rate, betas=(0.0, 0.99), fused=True
             ),
