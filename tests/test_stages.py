@@ -161,6 +161,30 @@ def test_stage_3_goes_on_from_the_weights_of_stage_3(exports: dict[str, str], tm
         TalkingFaceStage(micro(), {"talking_face": str(without), "generator": exports["generator"], **experts})
 
 
+def test_stage_3_starts_from_the_mean_of_both_inversions(exports: dict[str, str]) -> None:
+    stage, data = talking_face(exports).eval(), batch()
+    network = stage.network
+    with torch.no_grad():
+        network.latent.motion_encoder.audio_weight.zero_()
+        source, driving = (network.visual_encoder(x)[:, network.manipulated] for x in (data.source, data.driving[:, 2]))
+        fused = network(data.source, data.driving, data.mel).z_fused[:, 2]
+    within = (source - network.center).abs().maximum((driving - network.center).abs()) < 2
+    assert within.float().mean() > 0.5
+    torch.testing.assert_close(fused[within], ((source + driving) / 2)[within], atol=1e-5, rtol=1e-4)
+
+
+def test_the_generator_has_a_learning_rate_of_its_own(exports: dict[str, str]) -> None:
+    stage = talking_face(exports)
+    others, drawn = stage.configure_optimizers()[0].param_groups
+    assert (others["lr"], drawn["lr"]) == (1e-4, 1e-4)
+    stage.generator_learning_rate = 2e-3
+    others, drawn = stage.configure_optimizers()[0].param_groups
+    assert (others["lr"], drawn["lr"]) == (1e-4, 2e-3)
+    generator = {id(p) for p in stage.network.generator.parameters()}
+    assert {id(p) for p in drawn["params"]} == generator
+    assert len(others["params"]) + len(generator) == len(list(stage.network.parameters()))
+
+
 def test_centered_windows_are_those_of_the_middle_frame(exports: dict[str, str]) -> None:
     starting, centered = talking_face(exports), talking_face(exports, replace(micro(), centered_mel=True))
     data = batch()

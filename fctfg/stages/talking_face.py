@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -182,7 +182,7 @@ class TalkingFaceStage(Stage):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         drawn = list(self.network.generator.parameters())
         others = [p for n, p in self.network.named_parameters() if p.requires_grad and not n.startswith("generator.")]
-        groups = [{"params": others}, {"params": drawn, "lr": self.generator_learning_rate}]
+        groups: list[dict[str, Any]] = [{"params": others}, {"params": drawn, "lr": self.generator_learning_rate}]
         return [
             torch.optim.Adam(groups, lr=self.learning_rate, betas=(0.9, 0.999), fused=True),
             torch.optim.Adam(
