@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "fctfg"
 
 # A unit is a folder directly in fctfg/, or a file there. Files of one tier may import each other, folders may not.
 TIERS = (
-    {"errors", "atomic", "media", "randomness"},
+    {"errors", "atomic", "randomness"},
+    {"media"},
     {"ops", "demo_corpus"},
     {"models"},
     {"losses", "weights", "faces"},
