@@ -26,9 +26,9 @@ from fctfg.ops.pixels import to_images, to_pixels
 SHOWN_SIZE = 256  # pixels: what is shown and what landmarks are looked for in
 
 
-def enlarged(frame: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] -> [SHOWN_SIZE, SHOWN_SIZE, 3]."""
-    return np.asarray(Image.fromarray(frame).resize((SHOWN_SIZE, SHOWN_SIZE), Image.Resampling.BICUBIC))
+def enlarged(frame: np.ndarray, size: int = SHOWN_SIZE) -> np.ndarray:
+    """uint8 [H, W, 3] -> [size, size, 3], smoothly."""
+    return np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def measured_jaw(frames: Iterable[np.ndarray], detector: DlibDetector) -> np.ndarray:
@@ -123,6 +123,30 @@ def measure_clip(
         "jaw_true_frames": pearson(opening["true"], jaw),
         "faces_found": float(np.isfinite(opening["own"]).mean()),
     }
+
+
+def picture(model: TalkingFace, data: Path, clips: Sequence[Clip], moments: int = 4) -> np.ndarray:
+    """What a model makes of clips driven by themselves with their own sound, to be looked at.
+
+    Args:
+        model: generates.
+        data: the prepared data set.
+        clips: one pair of rows each: the true frames above, the generated ones below.
+        moments: frames of each clip, evenly spread; they follow the source, its first frame, which stands above alone.
+
+    Returns:
+        uint8 [2 * len(clips) * 128, (1 + moments) * 128, 3].
+    """
+    rows = []
+    for clip in clips:
+        true = read_clip(data / clip.path, range(clip.n_frames))
+        made = np.stack(list(model.animate(true[0], read_wav(data / clip.audio), true, batch=8)))
+        shown = np.linspace(0, clip.n_frames - 1, moments + 1).round().astype(int)[1:]
+        blank = np.full_like(true[:1], 255)
+        for first, frames in ((true[:1], true), (blank, made)):
+            tiles = [enlarged(tile, SHOWN_SIZE // 2) for tile in np.concatenate([first, frames[shown]])]
+            rows.append(np.concatenate(tiles, axis=1))
+    return np.concatenate(rows)
 
 
 def partners(clips: Sequence[Clip]) -> list[Clip]:

@@ -17,8 +17,9 @@ from rich.table import Table
 from fctfg.atomic import atomic_path
 from fctfg.data.manifest import read_manifest
 from fctfg.faces.detector import DlibDetector
-from fctfg.held_out import measure_clip, partners, summary
+from fctfg.held_out import measure_clip, partners, picture, summary
 from fctfg.inference import TalkingFace
+from fctfg.media import write_image
 
 
 def main() -> None:
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True, help="rendered corpus that it was prepared from")
     parser.add_argument("--split", default="test", help="train, val or test")
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
+    parser.add_argument("--picture", type=Path, help="PNG to write: true and generated frames of one clip a person")
     options = parser.parse_args()
     model, detector = TalkingFace.from_pretrained(options.weights), DlibDetector()
     clips = list(read_manifest(options.data).kept(options.split))
@@ -41,6 +43,9 @@ def main() -> None:
     named = [{"clip": clip.id, "swapped_with": other.id} | row for (clip, other), row in zip(pairs, rows, strict=True)]
     with atomic_path(options.out) as partial:
         partial.write_text(json.dumps({"split": options.split, "summary": figures, "clips": named}, indent=2) + "\n")
+    if options.picture is not None:
+        one_each = list({clip.identity: clip for clip in reversed(clips)}.values())[::-1]
+        write_image(options.picture, picture(model, options.data, one_each))
     table = Table("figure", "mean", "standard error", "clips")
     for name, figure in figures.items():
         table.add_row(name, f"{figure['mean']:.3f}", f"{figure['standard_error']:.3f}", f"{figure['clips']:.0f}")

@@ -14,7 +14,7 @@ from fctfg.data.prepare import prepare
 from fctfg.demo_corpus import root, truth
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
-from fctfg.held_out import compare_frames, measure_clip, partners, rendered_jaw, summary
+from fctfg.held_out import compare_frames, measure_clip, partners, picture, rendered_jaw, summary
 from fctfg.inference import TalkingFace
 
 
@@ -66,6 +66,18 @@ def test_a_clip_is_generated_and_measured(test_people: tuple[Path, list[Clip]], 
     assert 0 < figures["psnr"] < 15 < figures["psnr_copy"] < 30
     assert figures["psnr_hidden_lips"] != figures["psnr"]  # the driver did change
     assert abs(figures["jaw_true_frames"]) <= 1
+
+
+def test_a_picture_shows_the_true_frames_above_the_generated_ones(
+    test_people: tuple[Path, list[Clip]], tmp_path: Path
+) -> None:
+    data, clips = test_people
+    model = TalkingFace.from_pretrained(run_folder(tmp_path / "run"))
+    shown = picture(model, data, [cut(clip, 10) for clip in clips[:2]], moments=3)
+    assert shown.shape == (4 * 128, 4 * 128, 3)
+    above, below = shown[:128, 128:].astype(float), shown[128:256, 128:].astype(float)
+    assert (shown[128:256, :128] == 255).all() and (shown[:128, :128] != 255).any()
+    assert abs(above - below).mean() > 10  # an untrained network shows something else
 
 
 def test_rendered_jaw_starts_where_the_clip_starts(test_people: tuple[Path, list[Clip]], tmp_path: Path) -> None:
