@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 import uuid
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from fctfg.errors import FctfgError
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}(\.[^.]+)?")  # the names that `atomic_path` gives
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
@@ -68,6 +70,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise write_error(error, path) or error from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that a killed process has left anywhere below `folder`."""
+    for path in folder.rglob(".*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

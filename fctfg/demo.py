@@ -4,6 +4,7 @@ Each step is a call of the command line, as a user would make it, and leaves its
 complete is not done again, an interrupted one continues; deleting OUT starts anew.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -52,9 +53,14 @@ class Training:
     settings: Mapping[str, float]
     init_from: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def configs(self) -> tuple[str, ...]:
+        """Names of the configuration files, in their order."""
+        return "base", self.stage, "tiny"
+
     def command(self, out: Path) -> list[str]:
         """Arguments of `fctfg` that train the stage below the folder `out`."""
-        configs = [f"--config={config_files.path(name)}" for name in ("base", self.stage, "tiny")]
+        configs = [f"--config={config_files.path(name)}" for name in self.configs]
         run = [f"--runs={out.parent}", f"--run={out.name}/{self.stage}", f"--data.root={out / 'data'}"]
         length = [f"--trainer.max_epochs={self.epochs}", f"--data.batches_per_epoch={self.batches}"]
         settings = [f"--model.init_args.{name}={value}" for name, value in self.settings.items()]
@@ -69,7 +75,7 @@ _EXPERTS = {"sync_expert": "sync_expert", "identity_expert": "identity_expert"}
 TRAININGS = (
     Training("sync_expert", "Stage 0: lip-sync expert", 3, 100, 4, {"learning_rate": 1e-3}),
     Training("identity_expert", "Stage 0: identity expert", 2, 50, 16, {"learning_rate": 1e-3}),
-    Training("generator", "Stage 1: StyleGAN2", 3, 150, 8, {"ema_half_life": 0.5}),
+    Training("generator", "Stage 1: StyleGAN2", 3, 150, 8, {"ema_half_life": 0.5, "r1_weight": 0.1}),
     Training("encoder", "Stage 2: pSp encoder", 3, 100, 4, {"learning_rate": 1e-3}, _STAGE_2),
     Training(
         "hypernetwork", "Stage 2: hypernetwork", 2, 10, 4, {"learning_rate": 1e-3}, _STAGE_2 | {"inversion": "encoder"}
@@ -96,7 +102,7 @@ class Step:
     Attributes:
         name: of its record, its log and its folder below OUT.
         title: for the reader.
-        key: what it depends on; the step is done again when this has changed.
+        key: what it depends on, beside the steps before it; the step is done again when this has changed.
         action: does it; continues what an interrupted call has left.
     """
 
@@ -125,12 +131,14 @@ def run_demo(out: Path) -> Path:
     steps = [Step("data", "Preparation", prepare, lambda tell: _call(out, "data", prepare, tell))]
     for training in TRAININGS:
         command = training.command(out)
-        steps.append(Step(training.stage, training.title, command, _trains(out, training.stage, command)))
+        settings = [config_files.path(name).read_text(encoding="utf-8") for name in training.configs]
+        steps.append(Step(training.stage, training.title, [*command, *settings], _trains(out, training.stage, command)))
     weights = ["--weights", str(out / "talking_face")]
     steps.append(Step("result", "Generation and measurement", weights, _generates(out, "result", weights)))
     if DEFAULT_WEIGHTS.is_file():
         title = "The same with the weights in the package"
-        steps.append(Step("packaged", title, [str(DEFAULT_WEIGHTS)], _generates(out, "packaged", [])))
+        digest = hashlib.sha256(DEFAULT_WEIGHTS.read_bytes()).hexdigest()
+        steps.append(Step("packaged", title, [digest], _generates(out, "packaged", [])))
 
     console = Console(highlight=False)
     seconds = _take(out, steps, console)

@@ -158,7 +158,7 @@ def _steps(data: Path, steps: Sequence[tuple[str, float]]) -> Section:
     rows = []
     for split in SPLITS:
         kept = manifest.kept(split)
-        seconds = sum(kept.column("n_frames")) / 25
+        seconds = sum(kept.column("n_frames")) / FPS
         rows.append((split, str(len(kept.identities)), str(len(kept)), duration_text(seconds)))
     size = manifest.kept().column("size")[0]
     rejected = [clip for clip in manifest if clip.reject_reason is not None]

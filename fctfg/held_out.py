@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def _other_mouths(frames: np.ndarray, points: np.ndarray) -> np.ndarray:
 def measure_clip(
     model: TalkingFace, data: Path, corpus: Path, clip: Clip, other: Clip, detector: DlibDetector
 ) -> dict[str, float]:
-    """Generates a clip from its first frame in three ways, and measures them.
+    """Generates a clip from its first frame in four ways, and measures them.
 
     Args:
         model: generates.
@@ -96,32 +97,33 @@ def measure_clip(
     Returns:
         What `compare_frames` gives for the clip driven by itself, with its own sound (`psnr`, ...) and with its own
         sound but the driver's mouths exchanged for those of another moment (`psnr_hidden_lips`). Correlations of the
-        measured with the rendered jaw opening: `jaw` and `jaw_hidden_lips` likewise, `jaw_swapped_sound` when the
-        driver stays and the sound is the other clip's, `jaw_of_swapped_sound` of the same frames with that clip's jaw,
-        and `jaw_true_frames`, what the measurement itself can reach. NaN where no face was found.
+        measured with the rendered jaw opening: `jaw` and `jaw_hidden_lips` likewise, `jaw_swapped_sound` and
+        `jaw_hidden_lips_swapped_sound` when the driver stays and the sound is the other clip's,
+        `jaw_of_swapped_sound` of the former's frames with that clip's jaw, and `jaw_true_frames`, what the measurement
+        itself can reach. NaN where no face was found. With the other sound, the length is that of the shorter clip.
     """
-    count = min(clip.n_frames, other.n_frames)
-    true = read_clip(data / clip.path, range(count))
-    hidden = _other_mouths(true, clip.points[:count])
-    samples = round(count * SAMPLE_RATE / FPS)
-    sound, wrong = (read_wav(data / one.audio)[:samples] for one in (clip, other))
-    jaw, other_jaw = (rendered_jaw(corpus, one)[:count] for one in (clip, other))
-    own, swapped, unseen = (
-        np.stack(list(model.animate(true[0], audio, driver, batch=8)))
-        for audio, driver in ((sound, true), (wrong, true), (sound, hidden))
-    )
-    opening = {
-        name: measured_jaw(frames, detector)
-        for name, frames in (("own", own), ("swapped", swapped), ("unseen", unseen), ("true", true))
-    }
+    true = read_clip(data / clip.path, range(clip.n_frames))
+    hidden = _other_mouths(true, clip.points)
+    sound, wrong = (read_wav(data / one.audio) for one in (clip, other))
+    jaw, other_jaw = rendered_jaw(corpus, clip), rendered_jaw(corpus, other)
+    both = min(clip.n_frames, other.n_frames)
+
+    def speaks(audio: np.ndarray, driver: np.ndarray) -> np.ndarray:
+        samples = audio[: round(len(driver) * SAMPLE_RATE / FPS)]
+        return np.stack(list(model.animate(true[0], samples, driver, batch=8)))
+
+    own, unseen = speaks(sound, true), speaks(sound, hidden)
+    swapped, unseen_swapped = speaks(wrong, true[:both]), speaks(wrong, hidden[:both])
+    opening, opening_swapped = measured_jaw(own, detector), measured_jaw(swapped, detector)
     return compare_frames(own, true) | {
         "psnr_hidden_lips": compare_frames(unseen, true)["psnr"],
-        "jaw": pearson(opening["own"], jaw),
-        "jaw_hidden_lips": pearson(opening["unseen"], jaw),
-        "jaw_swapped_sound": pearson(opening["swapped"], jaw),
-        "jaw_of_swapped_sound": pearson(opening["swapped"], other_jaw),
-        "jaw_true_frames": pearson(opening["true"], jaw),
-        "faces_found": float(np.isfinite(opening["own"]).mean()),
+        "jaw": pearson(opening, jaw),
+        "jaw_hidden_lips": pearson(measured_jaw(unseen, detector), jaw),
+        "jaw_swapped_sound": pearson(opening_swapped, jaw[:both]),
+        "jaw_hidden_lips_swapped_sound": pearson(measured_jaw(unseen_swapped, detector), jaw[:both]),
+        "jaw_of_swapped_sound": pearson(opening_swapped, other_jaw[:both]),
+        "jaw_true_frames": pearson(measured_jaw(true, detector), jaw),
+        "faces_found": float(np.isfinite(opening).mean()),
     }
 
 
@@ -150,7 +152,7 @@ def picture(model: TalkingFace, data: Path, clips: Sequence[Clip], moments: int 
 
 
 def partners(clips: Sequence[Clip]) -> list[Clip]:
-    """For each clip one of another person, as far away in the list as can be.
+    """For each clip one of another person: the first one from half the list further on.
 
     Raises:
         FctfgError: there is only one person.
@@ -166,13 +168,22 @@ def partners(clips: Sequence[Clip]) -> list[Clip]:
 
 
 def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean over clips, its standard error, and the number of clips that have a value, by figure."""
+    """Mean over clips, its standard error, and the number of clips that could be measured, by figure."""
     result = {}
     for name in rows[0]:
         values = np.array([row[name] for row in rows], dtype=np.float64)
-        values = values[np.isfinite(values)]
+        values = values[~np.isnan(values)]
         n = len(values)
         mean = float(values.mean()) if n else math.nan
         error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
         result[name] = {"mean": mean, "standard_error": error, "clips": n}
     return result
+
+
+def without_nan(value: Any) -> Any:
+    """Tables and lists with None in place of NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {name: without_nan(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

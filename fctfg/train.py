@@ -17,8 +17,9 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 from urllib.parse import urlparse
 
 import pytorch_lightning as pl
@@ -30,7 +31,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
-from fctfg.atomic import atomic_path, make_folder, write_error
+from fctfg.atomic import atomic_path, make_folder, remove_leftovers, write_error
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError, UsageError
 from fctfg.stages import (
@@ -48,7 +49,6 @@ from fctfg.stages.callbacks.progress import TrainingProgress
 from fctfg.stages.callbacks.samples import Samples
 from fctfg.stages.csv_log import CsvLog
 from fctfg.stages.networks import Networks
-from fctfg.weights.config_json import config_differences, config_from_dict
 
 STAGES = (SyncExpert, IdentityExpert, GeneratorStage, EncoderStage, HypernetworkStage, TalkingFaceStage)
 
@@ -74,9 +74,14 @@ class TrainCommand(LightningCLI):
             raise UsageError(_explain(str(error), parser)) from error
 
     def before_instantiate_classes(self) -> None:
-        last = self.folder / "checkpoints" / "last.ckpt"
-        self.checkpoint = last if last.is_file() else None
-        self.before = _facts(last, self.config["model"]["class_path"]) if self.checkpoint else {}
+        precision = str(self.config["trainer"]["precision"])
+        if precision in ("16-mixed", "16-true", "16"):
+            raise UsageError(
+                f"trainer.precision={precision}: float16 needs a loss scale, which stages with two networks "
+                f"that take turns do not have; use bf16-mixed"
+            )
+        self.checkpoint = self.last if self.last.is_file() else None
+        self.before = _facts(self.last, self.config["model"]["class_path"]) if self.checkpoint else {}
 
     def instantiate_classes(self) -> None:
         try:
@@ -90,13 +95,13 @@ class TrainCommand(LightningCLI):
         """The run's folder."""
         return Path(self.config["runs"]) / self.config["run"]
 
+    @property
+    def last(self) -> Path:
+        """What the run continues from."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         self.model.check_data(self.datamodule)
-        if self.config["trainer"]["precision"] in ("16-mixed", "16-true", "16", 16):
-            raise UsageError(
-                "trainer.precision=16-mixed: two networks that take turns would need a loss scale each; use bf16-mixed"
-            )
-        self._check_continuation()
         self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.wandb = self._tracker()
         callbacks: list[pl.Callback] = [
@@ -121,23 +126,37 @@ class TrainCommand(LightningCLI):
         return trainer
 
     def _check_continuation(self) -> None:
-        """Refuse to continue with other networks; say what else is not as it was."""
+        """Refuse to continue as something else; say what else is not as it was."""
         if not self.before:
             return
-        networks = config_from_dict(Networks, self.before["networks"], str(self.checkpoint))
-        if differences := config_differences(self.model.networks, networks):
+        now = self.model.facts(self.trainer)
+        if differences := _differences(self.before["networks"], now["networks"]):
             raise FctfgError(
                 f"{self.checkpoint} was trained with other networks ({'; '.join(differences)}); use the same, "
                 f"or another --run name"
             )
-        before, now = self.before["data"], self.datamodule.facts()
-        changes = [f"{name} {before[name]} -> {now[name]}" for name in now if before.get(name) != now[name]]
-        if changes:
-            say(f"The run goes on with other data than it began with ({'; '.join(changes)})")
+        for role in now["judges"]:
+            if self.before["judges"].get(role) != now["judges"][role]:
+                raise FctfgError(
+                    f"{self.model.init_from[role]} (model.init_args.init_from.{role}) is not what {self.folder} was "
+                    f"begun with; restore it, or choose another --run name"
+                )
+        if changes := _differences(self.before["data"], now["data"]):
+            if not self.model.follows_data and self.before["data"]["data"] != now["data"]["data"]:
+                raise FctfgError(
+                    f"{self.checkpoint} was trained on other data than {self.datamodule.root}, and this stage has a "
+                    f"class for each person of its data; choose another --run name"
+                )
+            say(f"The run goes on otherwise than it began: {'; '.join(changes)}")
 
     def fit(self) -> None:
         """Train, in a folder that no other process trains into meanwhile."""
+        self._check_continuation()
         with _held(self.folder):
+            if self.checkpoint is None and self.last.is_file():
+                raise FctfgError(
+                    f"another process has begun {self.folder} meanwhile; run the command again to continue"
+                )
             rank_zero_only(self._write_settings)()
             self.trainer.fit(self.model, self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
 
@@ -175,13 +194,14 @@ def _held(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             stream = stack.enter_context(lock.open("w"))
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise FctfgError(
                 f"another process is training in {folder}; wait until it is done, or choose another --run name"
             ) from error
         except OSError as error:
             raise write_error(error, lock) or error from error
+        remove_leftovers(folder)
         yield
 
 
@@ -241,7 +261,10 @@ def _explain(message: str, parser: LightningArgumentParser) -> str:
 def _known_keys(parser: LightningArgumentParser) -> list[str]:
     keys = [action.dest for action in parser._actions]
     for stage in STAGES:
-        keys += [f"model.init_args.{name}" for name in stage.__init__.__annotations__ if name != "return"]
+        for name, kind in get_type_hints(stage.__init__).items():
+            keys.append(f"model.init_args.{name}")
+            if is_dataclass(kind) and name != "networks":
+                keys += [f"model.init_args.{name}.{field.name}" for field in fields(kind)]
     return keys + [key.rsplit(".", 1)[-1] for key in keys]
 
 
@@ -298,4 +321,21 @@ def _facts(checkpoint: Path, class_path: str) -> dict[str, Any]:
         raise FctfgError(
             f"{checkpoint} is of stage '{facts.get('stage', 'unknown')}', not '{wanted}'; choose another --run name"
         )
+    if missing := {"networks", "judges", "data"} - facts.keys():
+        raise FctfgError(
+            f"{checkpoint} was written by an earlier fctfg (it lacks {', '.join(sorted(missing))}); continue "
+            f"with that version, or choose another --run name"
+        )
     return facts
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Lines such as "generator.n_mlp 2 -> 3" for nested tables of plain values."""
+    lines = []
+    for name in before.keys() | now.keys():
+        a, b = before.get(name), now.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += _differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            lines.append(f"{prefix}{name} {a} -> {b}")
+    return sorted(lines)

@@ -15,9 +15,9 @@ from rich.progress import track
 from rich.table import Table
 
 from fctfg.atomic import atomic_path
-from fctfg.data.manifest import read_manifest
+from fctfg.data.manifest import SPLITS, read_manifest
 from fctfg.faces.detector import DlibDetector
-from fctfg.held_out import measure_clip, partners, picture, summary
+from fctfg.held_out import measure_clip, partners, picture, summary, without_nan
 from fctfg.inference import TalkingFace
 from fctfg.media import write_image
 
@@ -28,12 +28,14 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="run folder or file; none: the weights in the package")
     parser.add_argument("--data", type=Path, required=True, help="prepared data set")
     parser.add_argument("--corpus", type=Path, required=True, help="rendered corpus that it was prepared from")
-    parser.add_argument("--split", default="test", help="train, val or test")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="whose clips")
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
     parser.add_argument("--picture", type=Path, help="PNG to write: true and generated frames of one clip a person")
     options = parser.parse_args()
     model, detector = TalkingFace.from_pretrained(options.weights), DlibDetector()
     clips = list(read_manifest(options.data).kept(options.split))
+    if not clips:
+        raise SystemExit(f"{options.data} has no clip in its split '{options.split}'")
     pairs = list(zip(clips, partners(clips), strict=True))
     rows = [
         measure_clip(model, options.data, options.corpus, clip, other, detector)
@@ -41,8 +43,9 @@ def main() -> None:
     ]
     figures = summary(rows)
     named = [{"clip": clip.id, "swapped_with": other.id} | row for (clip, other), row in zip(pairs, rows, strict=True)]
+    content = without_nan({"split": options.split, "summary": figures, "clips": named})
     with atomic_path(options.out) as partial:
-        partial.write_text(json.dumps({"split": options.split, "summary": figures, "clips": named}, indent=2) + "\n")
+        partial.write_text(json.dumps(content, indent=2) + "\n")
     if options.picture is not None:
         one_each = list({clip.identity: clip for clip in reversed(clips)}.values())[::-1]
         write_image(options.picture, picture(model, options.data, one_each))

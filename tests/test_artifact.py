@@ -31,6 +31,7 @@ from fctfg.weights.artifact import (
 )
 from fctfg.weights.card import git_revision
 from fctfg.weights.config_json import config_differences, config_from_dict, config_to_dict
+from fctfg.weights.package import package_weights
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +148,26 @@ def test_half_precision_halves_the_file_and_keeps_11_bits(tmp_path: Path) -> Non
     for key, tensor in restored.state_dict().items():
         assert tensor.dtype == torch.float32
         torch.testing.assert_close(tensor, network.state_dict()[key], rtol=2**-11, atol=1e-7)
+
+
+def test_weights_for_the_package_hold_only_what_generates(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", discriminator=discriminator())
+    size = package_weights(run, tmp_path / "packaged.safetensors")
+    packaged = load_artifact(tmp_path / "packaged.safetensors")
+    assert (
+        size
+        == (tmp_path / "packaged.safetensors").stat().st_size
+        < 0.6 * (run / "export/weights.safetensors").stat().st_size
+    )
+    assert "discriminator" not in packaged.configs and "discriminator" not in packaged.card["parameters"]
+    assert "half precision" in packaged.card["notes"][-1]
+    before = (tmp_path / "packaged.safetensors").read_bytes()
+    with pytest.raises(FctfgError, match="train smaller networks"):
+        package_weights(run, tmp_path / "packaged.safetensors", limit=1000)
+    assert (tmp_path / "packaged.safetensors").read_bytes() == before
+    save_artifact(tmp_path / "g.safetensors", {"generator": generator()}, "generator", CARD)
+    with pytest.raises(FctfgError, match="of stage 'generator'"):
+        package_weights(tmp_path / "g.safetensors", tmp_path / "packaged.safetensors")
 
 
 def test_half_precision_keeps_what_it_cannot_hold_and_integers(tmp_path: Path) -> None:

@@ -2,20 +2,24 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from tiny_talking_face import run_folder
 
+from fctfg.data.clip import read_clip
 from fctfg.data.manifest import Clip, read_manifest
 from fctfg.data.prepare import prepare
 from fctfg.demo_corpus import root, truth
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
-from fctfg.held_out import compare_frames, measure_clip, partners, picture, rendered_jaw, summary
+from fctfg.held_out import compare_frames, measure_clip, partners, picture, rendered_jaw, summary, without_nan
 from fctfg.inference import TalkingFace
+from fctfg.media import read_wav
 
 
 def test_frames_against_themselves_and_against_the_copied_source() -> None:
@@ -35,10 +39,10 @@ def test_summary_leaves_out_what_could_not_be_measured() -> None:
 
 
 @pytest.fixture(scope="module")
-def test_people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Clip]]:
+def heldout(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Clip]]:
     """The demo corpus' test split, prepared at 32 px."""
     out = tmp_path_factory.mktemp("held_out") / "data"
-    prepare(root() / "test", out, size=32)
+    prepare(root() / "test", out, size=96)
     clips = [replace(clip, source=f"test/{clip.source}") for clip in read_manifest(out)]
     return out, clips
 
@@ -48,16 +52,16 @@ def cut(clip: Clip, frames: int, start: float = 0.0) -> Clip:
     return replace(clip, start=start, n_frames=frames, points=clip.points[:frames], boxes=clip.boxes[:frames])
 
 
-def test_a_partner_is_another_person(test_people: tuple[Path, list[Clip]]) -> None:
-    _, clips = test_people
+def test_a_partner_is_another_person(heldout: tuple[Path, list[Clip]]) -> None:
+    _, clips = heldout
     assert all(one.identity != other.identity for one, other in zip(clips, partners(clips), strict=True))
     alone = [clip for clip in clips if clip.identity == clips[0].identity]
     with pytest.raises(FctfgError, match=clips[0].identity):
         partners(alone)
 
 
-def test_a_clip_is_generated_and_measured(test_people: tuple[Path, list[Clip]], tmp_path: Path) -> None:
-    data, clips = test_people
+def test_a_clip_is_generated_and_measured(heldout: tuple[Path, list[Clip]], tmp_path: Path) -> None:
+    data, clips = heldout
     short = cut(clips[0], 50)
     model = TalkingFace.from_pretrained(run_folder(tmp_path / "run"))
     figures = measure_clip(model, data, root(), short, clips[-1], DlibDetector())
@@ -68,10 +72,43 @@ def test_a_clip_is_generated_and_measured(test_people: tuple[Path, list[Clip]], 
     assert abs(figures["jaw_true_frames"]) <= 1
 
 
+class Actor:
+    """Shows the true frames of the clip whose sound it is given: what a perfect network would be measured as."""
+
+    def __init__(self, data: Path, clips: list[Clip]) -> None:
+        self.clips = [(read_wav(data / c.audio), read_clip(data / c.path, range(c.n_frames))) for c in clips]
+
+    def animate(self, portrait: np.ndarray, audio: np.ndarray, driver: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+        for sound, frames in self.clips:
+            if np.array_equal(sound[: len(audio)], audio):
+                yield from frames[: len(driver)]
+
+
+def test_each_curve_is_compared_with_the_jaw_that_it_should_follow(heldout: tuple[Path, list[Clip]]) -> None:
+    data, clips = heldout
+    clip, other = clips[0], clips[-1]
+    actor = cast(TalkingFace, Actor(data, [clip, other]))
+    figures = measure_clip(actor, data, root(), clip, other, DlibDetector())
+    assert figures["psnr"] == figures["psnr_hidden_lips"] == math.inf
+    assert figures["faces_found"] > 0.9
+    assert figures["jaw"] == figures["jaw_hidden_lips"] == figures["jaw_true_frames"] > 0.3
+    alone = measure_clip(actor, data, root(), other, clip, DlibDetector())
+    assert figures["jaw_of_swapped_sound"] == pytest.approx(alone["jaw_true_frames"], abs=0.05)
+    assert figures["jaw_swapped_sound"] == figures["jaw_hidden_lips_swapped_sound"]
+    assert figures["jaw_swapped_sound"] < figures["jaw_of_swapped_sound"] - 0.2
+
+
+def test_json_gets_null_for_what_could_not_be_measured() -> None:
+    assert without_nan({"a": [math.nan, 1.0], "b": {"c": math.nan, "d": "x"}}) == {
+        "a": [None, 1.0],
+        "b": {"c": None, "d": "x"},
+    }
+
+
 def test_a_picture_shows_the_true_frames_above_the_generated_ones(
-    test_people: tuple[Path, list[Clip]], tmp_path: Path
+    heldout: tuple[Path, list[Clip]], tmp_path: Path
 ) -> None:
-    data, clips = test_people
+    data, clips = heldout
     model = TalkingFace.from_pretrained(run_folder(tmp_path / "run"))
     shown = picture(model, data, [cut(clip, 10) for clip in clips[:2]], moments=3)
     assert shown.shape == (4 * 128, 4 * 128, 3)
@@ -80,8 +117,8 @@ def test_a_picture_shows_the_true_frames_above_the_generated_ones(
     assert abs(above - below).mean() > 10  # an untrained network shows something else
 
 
-def test_rendered_jaw_starts_where_the_clip_starts(test_people: tuple[Path, list[Clip]], tmp_path: Path) -> None:
-    clip = cut(test_people[1][0], 60, start=0.2)
+def test_rendered_jaw_starts_where_the_clip_starts(heldout: tuple[Path, list[Clip]], tmp_path: Path) -> None:
+    clip = cut(heldout[1][0], 60, start=0.2)
     jaw = truth(root() / clip.source)["jaw"]
     np.testing.assert_array_equal(rendered_jaw(root(), clip), jaw[5:65])
     file = tmp_path / Path(clip.source).with_suffix(".json")

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,14 +87,14 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return paths
 
 
-def talking_face(exports: dict[str, str], networks: Networks | None = None) -> TalkingFaceStage:
+def talking_face(exports: dict[str, str], networks: Networks | None = None, **settings: Any) -> TalkingFaceStage:
     init_from = {
         "generator": exports["generator"],
         "inversion": exports["inversion"],
         "sync_expert": exports["sync"],
         "identity_expert": exports["identity"],
     }
-    return TalkingFaceStage(networks or micro(), init_from)
+    return TalkingFaceStage(networks or micro(), init_from, **settings)
 
 
 def trained(module: nn.Module) -> bool:
@@ -157,7 +158,7 @@ def test_stage_3_goes_on_from_the_weights_of_stage_3(exports: dict[str, str], tm
     assert any(
         not torch.equal(a, b) for a, b in zip(before.discriminator.state_dict().values(), anew.values(), strict=True)
     )
-    with pytest.raises(FctfgError, match=r"talking_face and model\.init_from\.generator both"):
+    with pytest.raises(FctfgError, match="talking_face and generator both"):
         TalkingFaceStage(micro(), {"talking_face": str(without), "generator": exports["generator"], **experts})
 
 
@@ -173,11 +174,26 @@ def test_stage_3_starts_from_the_mean_of_both_inversions(exports: dict[str, str]
     torch.testing.assert_close(fused[within], ((source + driving) / 2)[within], atol=1e-5, rtol=1e-4)
 
 
+def test_switches_of_stage_3(exports: dict[str, str]) -> None:
+    data = batch()
+    values = {}
+    for form in ("mean", "sum", "cosine"):
+        stage = talking_face(exports, orthogonality_form=form)
+        values[form] = float(stage.terms(data, stage.network(data.source, data.driving, data.mel))["orthogonality"])
+    assert values["sum"] == pytest.approx(16 * values["mean"], rel=1e-4)
+    assert 0 <= values["cosine"] <= 1 and values["cosine"] != pytest.approx(values["mean"])
+    first = SyncNet.state_dict(talking_face(exports).sync_expert)["audio_encoder.0.conv_block.0.weight"]
+    for borrow in (True, False):
+        weight = talking_face(exports, borrow_audio=borrow).network.audio_encoder.layers[0].conv_block[0].weight
+        assert torch.equal(weight, first) is borrow
+
+
 def test_the_generator_has_a_learning_rate_of_its_own(exports: dict[str, str]) -> None:
     stage = talking_face(exports)
     others, drawn = stage.configure_optimizers()[0].param_groups
     assert (others["lr"], drawn["lr"]) == (1e-4, 1e-4)
-    stage.generator_learning_rate = 2e-3
+    stage = talking_face(exports, generator_learning_rate=2e-3, discriminator_learning_rate=0.0)
+    assert stage.configure_optimizers()[1].param_groups[0]["lr"] == 0.0
     others, drawn = stage.configure_optimizers()[0].param_groups
     assert (others["lr"], drawn["lr"]) == (1e-4, 2e-3)
     generator = {id(p) for p in stage.network.generator.parameters()}

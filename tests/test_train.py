@@ -1,6 +1,5 @@
 """Training through the command line: every stage, hand-off, continuation, two processes, bad input."""
 
-import fcntl
 import json
 import os
 import resource
@@ -224,7 +223,7 @@ def test_weights_of_another_size_are_refused(place: Place, capsys: pytest.Captur
         "--networks.identity_expert.body.channels=[8,8,16,24]",
     )
     assert main(arguments(place, "encoder", "other_size", *more)) == 1
-    assert "identity_expert has another size" in capsys.readouterr().err
+    assert "identity_expert has another configuration" in capsys.readouterr().err
 
 
 def test_weights_of_another_stage_are_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,7 +235,7 @@ def test_weights_of_another_stage_are_refused(place: Place, capsys: pytest.Captu
 def test_a_forgotten_stage_is_asked_for(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     command = [a for a in arguments(place, "encoder", "forgotten") if "init_from.generator" not in a]
     assert main(command) == 1
-    assert "model.init_from.generator" in capsys.readouterr().err
+    assert "model.init_args.init_from.generator" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -282,14 +281,86 @@ def test_missing_data_set_is_named(place: Place, capsys: pytest.CaptureFixture[s
 def test_a_run_is_not_continued_with_networks_of_another_size(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     before = (place[1] / "generator" / "config.yaml").read_text()
     assert main(arguments(place, "generator", None, "--networks.generator.n_mlp=3", "--trainer.max_epochs=3")) == 1
-    assert "generator.n_mlp is 2 instead of 3" in capsys.readouterr().err
+    assert "generator.n_mlp 2 -> 3" in capsys.readouterr().err
     assert (place[1] / "generator" / "config.yaml").read_text() == before
 
 
-def test_a_change_of_batch_size_is_said(place: Place, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--data.batch_size=3", "batch_size 2 -> 3"),
+        ("--data.decoys=true", "decoys False -> True"),
+        ("--seed_everything=1", "seed 0 -> 1"),
+    ],
+)
+def test_what_is_not_as_it_was_is_said(
+    place: Place, caplog: pytest.LogCaptureFixture, tmp_path: Path, option: str, said: str
+) -> None:
     shutil.copytree(place[1] / "identity_expert", tmp_path / "identity_expert")
-    assert main(arguments((place[0], tmp_path), "identity_expert", None, "--data.batch_size=3")) == 0
-    assert "batch_size 2 -> 3" in caplog.text
+    assert main(arguments((place[0], tmp_path), "identity_expert", None, option)) == 0
+    assert said in caplog.text
+
+
+def test_another_judge_is_refused(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(place[1], tmp_path / "runs")
+    again = (place[0], tmp_path / "runs")
+    assert main(arguments(again, "identity_expert", None, "--trainer.max_epochs=3")) == 0  # another one now
+    assert main(arguments(again, "encoder", None, "--trainer.max_epochs=3")) == 1
+    assert "is not what" in capsys.readouterr().err
+    # what a run only started from may change
+    assert main(arguments(again, "generator", None, "--trainer.max_epochs=3")) == 0
+    shutil.copytree(place[1] / "identity_expert", tmp_path / "runs" / "identity_expert", dirs_exist_ok=True)
+    assert main(arguments(again, "talking_face", None, "--trainer.max_epochs=3")) == 0
+
+
+def test_a_checkpoint_of_an_earlier_version_is_named(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(place[1] / "generator", tmp_path / "generator")
+    state = checkpoint((place[0], tmp_path), "generator")
+    del state["fctfg"]["judges"]
+    torch.save(state, tmp_path / "generator" / "checkpoints" / "last.ckpt")
+    assert main(arguments((place[0], tmp_path), "generator")) == 1
+    assert "earlier fctfg (it lacks judges)" in capsys.readouterr().err
+
+
+def test_other_people_are_refused_where_each_is_a_class(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    shutil.copytree(place[1] / "identity_expert", tmp_path / "runs" / "identity_expert")
+    other = faces_data.make(tmp_path / "data", frames=60), tmp_path / "runs"
+    assert main(arguments(other, "identity_expert", None, "--trainer.max_epochs=3")) == 1
+    assert "a class for each person" in capsys.readouterr().err
+
+
+def test_leftovers_of_a_killed_run_are_removed(place: Place, tmp_path: Path) -> None:
+    shutil.copytree(place[1] / "identity_expert", tmp_path / "identity_expert")
+    left = tmp_path / "identity_expert" / "checkpoints" / f".last.{'0' * 32}.ckpt"
+    mine = tmp_path / "identity_expert" / ".notes.txt"
+    left.write_text("half")
+    mine.write_text("mine")
+    assert main(arguments((place[0], tmp_path), "identity_expert")) == 0
+    assert not left.exists() and mine.exists()
+
+
+def test_stage_3_goes_on_with_other_data(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    taken = [f"--model.init_from.talking_face={place[1] / 'talking_face'}"]
+    command = [a for a in arguments(place, "talking_face", "mine") if "generator=" not in a and "inversion=" not in a]
+    assert main([*command, *taken]) == 0
+    assert load_artifact(place[1] / "mine").stage == "talking_face"
+    assert (
+        main([*command, *taken, "--run=other", "--networks.audio_encoder.dim=8", "--networks.fctfg.audio_dim=8"]) == 1
+    )
+    assert "audio_encoder has another configuration" in capsys.readouterr().err
+
+
+def test_centered_windows_reach_training_and_use(place: Place) -> None:
+    assert main(arguments(place, "talking_face", "centered", "--networks.centered_mel=true")) == 0
+    artifact = load_artifact(place[1] / "centered")
+    assert artifact.configs["latent"].centered_mel
+    assert artifact.card["config"]["data"]["centered_mel"] is True
+    assert main(arguments(place, "talking_face", "centred", "--networks.fctfg.centered_mel=true")) == 2
 
 
 def test_clips_of_another_size_are_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -316,13 +387,25 @@ def test_float16_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_misspelt_weight_is_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(place, "talking_face", "weights", "--model.init_args.weights.synch=0.2")) == 2
-    assert "sync" in capsys.readouterr().err
+    assert "weights.sync'" in capsys.readouterr().err
+
+
+def test_a_negative_weight_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(place, "talking_face", "weights", "--model.init_args.weights.sync=-1")) == 2
+    assert "not negative" in capsys.readouterr().err
+
+
+HOLD = (
+    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+)
 
 
 def test_a_run_in_use_is_left_alone(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    with (place[1] / "generator" / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    command = [sys.executable, "-c", HOLD, str(place[1] / "generator" / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
         assert main(arguments(place, "generator", None, "--trainer.max_epochs=3")) == 1
+        other.communicate("\n")
     assert "another process is training" in capsys.readouterr().err
 
 

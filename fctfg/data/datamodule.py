@@ -59,6 +59,8 @@ class TalkingData(pl.LightningDataModule):
         return {
             "data": self.hash,
             "frames": self.frames,
+            "decoys": self.train.decoys,
+            "flip": self.train.flip,
             "batch_size": self.batch_size,
             "batches_per_epoch": self.batches_per_epoch,
         }

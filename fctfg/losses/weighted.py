@@ -1,9 +1,22 @@
 """The weighted sum of loss terms."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def check_weights(weights: "DataclassInstance") -> None:
+    """Raise ValueError unless every field is a number of at least 0."""
+    wrong = {name: value for name, value in asdict(weights).items() if not (math.isfinite(value) and value >= 0)}
+    if wrong:
+        raise ValueError(f"weights of loss terms must be finite and not negative: {wrong}")
 
 
 def weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

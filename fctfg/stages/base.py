@@ -17,7 +17,7 @@ from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
 from fctfg.randomness import derive_seed
 from fctfg.stages.networks import Networks
-from fctfg.weights.artifact import build, load_artifact
+from fctfg.weights.artifact import Artifact, build, load_artifact
 from fctfg.weights.config_json import config_differences, config_to_dict
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -28,7 +28,8 @@ say = rank_zero_only(logging.getLogger("fctfg").info)
 class Stage(pl.LightningModule, ABC):
     """A stage of training.
 
-    A subclass names its frozen networks in `frozen` (they are left out of checkpoints), and gives the networks that the
+    A subclass names its frozen networks in `frozen` (they are left out of checkpoints and taken over again when a run
+    continues, from files that must not have changed), and gives the networks that the
     next stage takes over in `exports` and pictures of a fixed validation batch in `pictures`.
 
     Args:
@@ -39,18 +40,20 @@ class Stage(pl.LightningModule, ABC):
 
     stage: ClassVar[str]
     roles: ClassVar[tuple[str, ...]] = ()  # the keys of `init_from`
-    frozen: ClassVar[tuple[str, ...]] = ()  # attributes that hold frozen networks
+    frozen: ClassVar[Mapping[str, str | None]] = {}  # attribute with a frozen network -> role that it comes from
+    follows_data: ClassVar[bool] = True  # whether a run may go on with other data
 
     def __init__(self, networks: Networks, init_from: dict[str, str] | None = None, seed: int = 0) -> None:
         super().__init__()
         self.networks = networks
         self.init_from = init_from or {}
         self.seed = seed
+        self.taken: dict[str, str] = {}  # role -> sha256 of the file that it was
+        self._artifact: tuple[str, Artifact] | None = None  # the role asked for last
         unknown = sorted(set(self.init_from) - set(self.roles))
         if unknown:
-            raise FctfgError(
-                f"model.init_from.{unknown[0]}: stage '{self.stage}' takes over {', '.join(self.roles) or 'nothing'}"
-            )
+            known = ", ".join(self.roles) or "nothing"
+            raise FctfgError(f"model.init_args.init_from.{unknown[0]}: stage '{self.stage}' takes over {known}")
 
     def take(self, role: str, name: str, kind: type[Network], expected: Any = None) -> Network:
         """A network of an earlier stage, every tensor of it loaded.
@@ -67,14 +70,14 @@ class Stage(pl.LightningModule, ABC):
         if role not in self.init_from:
             raise FctfgError(
                 f"stage '{self.stage}' takes over '{name}' from an earlier stage: "
-                f"set model.init_from.{role} to the folder of that run (or its exported file)"
+                f"set model.init_args.init_from.{role} to the folder of that run (or its exported file)"
             )
-        artifact = load_artifact(self.init_from[role])
+        artifact = self._load(role)
         network = build(artifact, name)
         assert isinstance(network, kind)
         if expected is not None and (differences := config_differences(expected, network.config)):
             raise FctfgError(
-                f"{self.init_from[role]}: its {name} has another size than this configuration asks for "
+                f"{self.init_from[role]}: its {name} has another configuration than is asked for "
                 f"({'; '.join(differences)}); use the same networks.* in both stages"
             )
         tensors = len(network.state_dict())
@@ -83,7 +86,13 @@ class Stage(pl.LightningModule, ABC):
 
     def holds(self, role: str, name: str) -> bool:
         """Whether the export that `role` names has the network `name`."""
-        return name in load_artifact(self.init_from[role]).configs
+        return name in self._load(role).configs
+
+    def _load(self, role: str) -> Artifact:
+        if self._artifact is None or self._artifact[0] != role:
+            self._artifact = role, load_artifact(self.init_from[role])
+            self.taken[role] = self._artifact[1].sha256
+        return self._artifact[1]
 
     def announce_new(self, **networks: nn.Module) -> None:
         """Says which networks start untrained."""
@@ -125,6 +134,7 @@ class Stage(pl.LightningModule, ABC):
     # ---- one iteration
 
     def on_fit_start(self) -> None:
+        self._artifact = None
         for note in self.notes():
             say(note)
 
@@ -170,8 +180,24 @@ class Stage(pl.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not self._is_frozen(k)}
-        data = self.trainer.datamodule.facts()  # type: ignore[attr-defined]
-        checkpoint["fctfg"] = {"stage": self.stage, "networks": config_to_dict(self.networks), "data": data}
+        checkpoint["fctfg"] = self.facts(self.trainer)
+
+    def facts(self, trainer: pl.Trainer) -> dict[str, Any]:
+        """What a run is, beside its weights; a run that continues compares it.
+
+        Returns:
+            `stage`; `networks`, the configuration of each network that is trained; `judges`, the file of each frozen
+            one (sha256); `data`, what samples and draws depend on.
+        """
+        networks = {
+            name: config_to_dict(module.config)
+            for name, module in self.named_modules()
+            if hasattr(module, "config") and not self._is_frozen(name) and "_ema" not in name
+        }
+        judges = {role: self.taken[role] for role in self.frozen.values() if role in self.taken}
+        data = trainer.datamodule.facts()  # type: ignore[attr-defined]
+        drawn = {"seed": self.seed, "processes": trainer.world_size, "precision": str(trainer.precision)}
+        return {"stage": self.stage, "networks": networks, "judges": judges, "data": data | drawn}
 
     def check_finite(self) -> None:
         """Make sure that no weight is infinite or not a number, before anything is written.

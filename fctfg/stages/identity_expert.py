@@ -33,6 +33,7 @@ class IdentityExpert(Stage):
     """
 
     stage = "identity_expert"
+    follows_data = False  # one class center per training identity
     roles: ClassVar[tuple[str, ...]] = ()
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from fctfg.data.batch import Batch
 from fctfg.errors import FctfgError
 from fctfg.losses.identity import identity
 from fctfg.losses.reconstruction import squared_error
-from fctfg.losses.weighted import weighted
+from fctfg.losses.weighted import check_weights, weighted
 from fctfg.metrics.psnr import psnr
 from fctfg.models.experts.arcface import ArcFace
 from fctfg.models.experts.frozen import freeze
@@ -28,11 +29,18 @@ from fctfg.stages.networks import Networks
 
 @dataclass(frozen=True)
 class InversionWeights:
-    """Weights of the terms of an inversion (pSp, HyperStyle)."""
+    """Weights of the terms of an inversion; the defaults are pSp's and HyperStyle's.
+
+    Raises:
+        ValueError: one is negative or not a number.
+    """
 
     l2: float = 1.0
     lpips: float = 0.8
     identity: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_weights(self)
 
 
 def ranger(parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
@@ -65,7 +73,11 @@ class Inversion(Stage):
     """
 
     roles: ClassVar[tuple[str, ...]] = ("generator", "identity_expert")
-    frozen: ClassVar[tuple[str, ...]] = ("generator", "identity_expert", "lpips")
+    frozen: ClassVar[Mapping[str, str | None]] = {
+        "generator": "generator",
+        "identity_expert": "identity_expert",
+        "lpips": None,
+    }
 
     def __init__(
         self,
@@ -177,7 +189,7 @@ class HypernetworkStage(Inversion):
 
     stage = "hypernetwork"
     roles: ClassVar[tuple[str, ...]] = ("generator", "identity_expert", "inversion")
-    frozen: ClassVar[tuple[str, ...]] = ("generator", "identity_expert", "lpips", "visual_encoder")
+    frozen: ClassVar[Mapping[str, str | None]] = {**Inversion.frozen, "visual_encoder": "inversion"}
 
     def __init__(
         self,

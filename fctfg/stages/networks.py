@@ -30,7 +30,7 @@ class Networks:
         perceptual: VGG19 of the perceptual loss; its `weights` are a file or `random` (smoke runs only).
         lpips: file of AlexNet's weights for stage 2's LPIPS, or `random` (smoke runs only).
         centered_mel: each frame's mel window is centered on it instead of starting with it (Wav2Lip's inference). The
-            sync expert and stage 3 must be trained with the same.
+            sync expert hears the same with both.
     """
 
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -52,6 +52,8 @@ class Networks:
         }
         if len(set(resolutions.values())) != 1:
             raise ValueError(f"networks.*.resolution must agree, got {resolutions}")
+        if self.fctfg is not None and self.fctfg.centered_mel and not self.centered_mel:
+            raise ValueError("set networks.centered_mel instead of networks.fctfg.centered_mel: the data need it too")
         if self.visual_encoder.style_dim != self.generator.style_dim:
             raise ValueError(
                 f"networks.visual_encoder.style_dim is {self.visual_encoder.style_dim}, "

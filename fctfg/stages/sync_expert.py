@@ -62,7 +62,7 @@ class SyncExpert(Stage):
         learning_rate: of AdamW (Wav2Lip: Adam, 1e-4).
         temperature: of the contrastive loss.
         augment: vary position, size, turn and colour of the training mouths and the loudness of the sounds, alike over
-            a window, so that small data sets are not learnt by heart.
+            a sample, so that small data sets are not learnt by heart.
         weight_decay: of AdamW.
     """
 

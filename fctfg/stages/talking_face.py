@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from fctfg.losses.orthogonality import Form, orthogonality
 from fctfg.losses.perceptual import perceptual
 from fctfg.losses.reconstruction import reconstruction
 from fctfg.losses.sync import sync
-from fctfg.losses.weighted import weighted
+from fctfg.losses.weighted import check_weights, weighted
 from fctfg.metrics.psnr import psnr
 from fctfg.metrics.ssim import ssim
 from fctfg.models.audio_encoder import AudioEncoder
@@ -40,7 +41,11 @@ from fctfg.stages.networks import Networks
 
 @dataclass(frozen=True)
 class TalkingFaceWeights:
-    """Weights of the six terms (paper, section 3.3)."""
+    """Weights of the six terms; the defaults are the paper's.
+
+    Raises:
+        ValueError: one is negative or not a number.
+    """
 
     orthogonality: float = 1.0
     sync: float = 0.1
@@ -48,6 +53,9 @@ class TalkingFaceWeights:
     reconstruction: float = 1.0
     perceptual: float = 1.0
     adversarial: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_weights(self)
 
 
 def borrow_audio_layers(encoder: AudioEncoder, expert: SyncNet) -> int:
@@ -98,7 +106,11 @@ class TalkingFaceStage(Stage):
 
     stage = "talking_face"
     roles: ClassVar[tuple[str, ...]] = ("generator", "inversion", "talking_face", "sync_expert", "identity_expert")
-    frozen: ClassVar[tuple[str, ...]] = ("sync_expert", "identity_expert", "vgg")
+    frozen: ClassVar[Mapping[str, str | None]] = {
+        "sync_expert": "sync_expert",
+        "identity_expert": "identity_expert",
+        "vgg": None,
+    }
 
     def __init__(
         self,
@@ -119,8 +131,9 @@ class TalkingFaceStage(Stage):
         super().__init__(networks, init_from, seed)
         self.automatic_optimization = False
         self.learning_rate = learning_rate
-        self.generator_learning_rate = generator_learning_rate or learning_rate
-        self.discriminator_learning_rate = discriminator_learning_rate or learning_rate
+        self.generator_learning_rate, self.discriminator_learning_rate = (
+            learning_rate if rate is None else rate for rate in (generator_learning_rate, discriminator_learning_rate)
+        )
         self.weights, self.orthogonality_form = weights, orthogonality_form
         self.r1_weight, self.r1_every = r1_weight, r1_every
         self.ema_decay, self.clip_gradient = ema_decay, clip_gradient
@@ -128,10 +141,15 @@ class TalkingFaceStage(Stage):
         whole = "talking_face" if "talking_face" in self.init_from else None
         if whole and (doubled := sorted({"generator", "inversion"} & set(self.init_from))):
             raise FctfgError(
-                f"model.init_from.talking_face and model.init_from.{doubled[0]} both say where the networks come from; "
+                f"model.init_args.init_from: talking_face and {doubled[0]} both say where the networks come from; "
                 f"name a run of stage 3, or runs of stages 1 and 2"
             )
         generator = self.take(whole or "generator", "generator", Generator, networks.generator)
+        if whole and not self.holds(whole, "discriminator"):
+            self.discriminator = Discriminator(networks.discriminator)
+            self.announce_new(discriminator=self.discriminator)
+        else:
+            self.discriminator = self.take(whole or "generator", "discriminator", Discriminator, networks.discriminator)
         visual_encoder = self.take(whole or "inversion", "visual_encoder", VisualEncoder, networks.visual_encoder)
         if not whole:
             check_same_generator(generator, visual_encoder, self.init_from)
@@ -150,11 +168,6 @@ class TalkingFaceStage(Stage):
             borrowed = borrow_audio_layers(audio_encoder, sync_expert) if borrow_audio else 0
             say(f"audio_encoder: {borrowed} of {len(audio_encoder.state_dict())} tensors start as the sync expert's")
         self.network = FCTFG(config, generator, visual_encoder, audio_encoder, hypernetwork, latent)
-        if whole and not self.holds(whole, "discriminator"):
-            self.discriminator = Discriminator(networks.discriminator)
-            self.announce_new(discriminator=self.discriminator)
-        else:
-            self.discriminator = self.take(whole or "generator", "discriminator", Discriminator, networks.discriminator)
         self.network_ema = ema.shadow(self.network)
 
         self.sync_expert = freeze(sync_expert)
@@ -194,16 +207,16 @@ class TalkingFaceStage(Stage):
         """The six terms of the generator's side (Eq. 3-8), each a scalar."""
         fake, real = output.frames.flatten(0, 1), batch.driving.flatten(0, 1)
         points = batch.points.flatten(0, 1)
-        experts = self.sync_expert, self.identity_expert
+        recogniser = self.identity_expert
         spoken = batch.mel[:, middle_frame(self.network.config.centered_mel)]  # [B, 1, 80, 16]
-        sound, mouth = experts[0](spoken, experts[0].mouths(output.frames, batch.points))
+        sound, mouth = self.sync_expert(spoken, self.sync_expert.mouths(output.frames, batch.points))
         with torch.no_grad():
-            person = experts[1](experts[1].align(real, points))
+            person = recogniser(recogniser.align(real, points))
             real_features = self.vgg(real)
         return {
             "orthogonality": orthogonality(output.z_canonical, output.z_motion, self.orthogonality_form),
             "sync": sync(mouth, sound),
-            "identity": identity(experts[1](experts[1].align(fake, points)), person),
+            "identity": identity(recogniser(recogniser.align(fake, points)), person),
             "reconstruction": reconstruction(fake, real),
             "perceptual": perceptual(self.vgg(fake), real_features),
             "adversarial": g_nonsaturating(self.discriminator(fake)),
@@ -262,8 +275,8 @@ class TalkingFaceStage(Stage):
 
     def video(self, source: Tensor, driving: Tensor, mel: Tensor) -> Tensor:
         """Source, driver, result and canonical image side by side, in whole windows of 5 frames."""
-        windows = len(driving) // 5
-        driving, mel = (field[: windows * 5].unflatten(0, (windows, 5)) for field in (driving, mel))
+        windows = len(driving) // FRAMES
+        driving, mel = (field[: windows * FRAMES].unflatten(0, (windows, FRAMES)) for field in (driving, mel))
         result = [self.network_ema(source[None], d[None], m[None]).frames[0] for d, m in zip(driving, mel, strict=True)]
         frames = driving.flatten(0, 1)
         canonical = self.network_ema.canonical_image(source[None])

@@ -68,7 +68,7 @@ def _trunk(path: Path) -> dict[str, Tensor]:
     """AlexNet's convolutions under the keys of the lpips package."""
     if not path.is_file():
         raise FctfgError(
-            f"{path}: no such file; LPIPS needs {WHERE}. Put it there, or set the LPIPS `weights` to its path, "
+            f"{path}: no such file; LPIPS needs {WHERE}. Put it there, or set `networks.lpips` to its path, "
             f'or to "random" for a run without real images'
         )
     try:

@@ -108,8 +108,8 @@ def _published(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The wanted tensors of torchvision's file, complete and with nothing unknown left over."""
     if not path.is_file():
         raise FctfgError(
-            f"{path}: no such file; the perceptual loss needs {WHERE}. Put it there, or set the perceptual expert's "
-            f'`weights` to its path, or to "random" for a run without real images'
+            f"{path}: no such file; the perceptual loss needs {WHERE}. Put it there, or set "
+            f'`networks.perceptual.weights` to its path, or to "random" for a run without real images'
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
