@@ -129,7 +129,7 @@ class TrainCommand(LightningCLI):
         """Refuse to continue as something else; say what else is not as it was."""
         if not self.before:
             return
-        now = self.model.facts(self.trainer)
+        now = self.model.facts(self.trainer, self.datamodule)
         if differences := _differences(self.before["networks"], now["networks"]):
             raise FctfgError(
                 f"{self.checkpoint} was trained with other networks ({'; '.join(differences)}); use the same, "
@@ -265,7 +265,7 @@ def _known_keys(parser: LightningArgumentParser) -> list[str]:
             keys.append(f"model.init_args.{name}")
             if is_dataclass(kind) and name != "networks":
                 keys += [f"model.init_args.{name}.{field.name}" for field in fields(kind)]
-    return keys + [key.rsplit(".", 1)[-1] for key in keys]
+    return keys + [".".join(key.split(".")[-parts:]) for key in keys for parts in (1, 2)]
 
 
 def train(arguments: list[str]) -> None:

@@ -40,9 +40,9 @@ def test_summary_leaves_out_what_could_not_be_measured() -> None:
 
 @pytest.fixture(scope="module")
 def heldout(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Clip]]:
-    """The demo corpus' test split, prepared at 32 px."""
+    """The demo corpus' test split, prepared at 64 px."""
     out = tmp_path_factory.mktemp("held_out") / "data"
-    prepare(root() / "test", out, size=96)
+    prepare(root() / "test", out, size=64)
     clips = [replace(clip, source=f"test/{clip.source}") for clip in read_manifest(out)]
     return out, clips
 
@@ -63,7 +63,7 @@ def test_a_partner_is_another_person(heldout: tuple[Path, list[Clip]]) -> None:
 def test_a_clip_is_generated_and_measured(heldout: tuple[Path, list[Clip]], tmp_path: Path) -> None:
     data, clips = heldout
     short = cut(clips[0], 50)
-    model = TalkingFace.from_pretrained(run_folder(tmp_path / "run"))
+    model = TalkingFace.from_pretrained(run_folder(tmp_path / "run", resolution=64))
     figures = measure_clip(model, data, root(), short, clips[-1], DlibDetector())
     # An untrained network shows no face, so that only what needs none has a value.
     assert figures["faces_found"] == 0 and math.isnan(figures["jaw"]) and math.isnan(figures["jaw_swapped_sound"])
@@ -109,7 +109,7 @@ def test_a_picture_shows_the_true_frames_above_the_generated_ones(
     heldout: tuple[Path, list[Clip]], tmp_path: Path
 ) -> None:
     data, clips = heldout
-    model = TalkingFace.from_pretrained(run_folder(tmp_path / "run"))
+    model = TalkingFace.from_pretrained(run_folder(tmp_path / "run", resolution=64))
     shown = picture(model, data, [cut(clip, 10) for clip in clips[:2]], moments=3)
     assert shown.shape == (4 * 128, 4 * 128, 3)
     above, below = shown[:128, 128:].astype(float), shown[128:256, 128:].astype(float)

@@ -176,10 +176,9 @@ def test_stage_3_starts_from_the_mean_of_both_inversions(exports: dict[str, str]
 
 def test_switches_of_stage_3(exports: dict[str, str]) -> None:
     data = batch()
-    values = {}
-    for form in ("mean", "sum", "cosine"):
-        stage = talking_face(exports, orthogonality_form=form)
-        values[form] = float(stage.terms(data, stage.network(data.source, data.driving, data.mel))["orthogonality"])
+    stages = {form: talking_face(exports, orthogonality_form=form) for form in ("mean", "sum", "cosine")}
+    output = stages["mean"].network(data.source, data.driving, data.mel)
+    values = {form: float(stage.terms(data, output)["orthogonality"]) for form, stage in stages.items()}
     assert values["sum"] == pytest.approx(16 * values["mean"], rel=1e-4)
     assert 0 <= values["cosine"] <= 1 and values["cosine"] != pytest.approx(values["mean"])
     first = SyncNet.state_dict(talking_face(exports).sync_expert)["audio_encoder.0.conv_block.0.weight"]

@@ -180,9 +180,9 @@ class Stage(pl.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not self._is_frozen(k)}
-        checkpoint["fctfg"] = self.facts(self.trainer)
+        checkpoint["fctfg"] = self.facts(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
 
-    def facts(self, trainer: pl.Trainer) -> dict[str, Any]:
+    def facts(self, trainer: pl.Trainer, data: TalkingData) -> dict[str, Any]:
         """What a run is, beside its weights; a run that continues compares it.
 
         Returns:
@@ -195,9 +195,8 @@ class Stage(pl.LightningModule, ABC):
             if hasattr(module, "config") and not self._is_frozen(name) and "_ema" not in name
         }
         judges = {role: self.taken[role] for role in self.frozen.values() if role in self.taken}
-        data = trainer.datamodule.facts()  # type: ignore[attr-defined]
         drawn = {"seed": self.seed, "processes": trainer.world_size, "precision": str(trainer.precision)}
-        return {"stage": self.stage, "networks": networks, "judges": judges, "data": data | drawn}
+        return {"stage": self.stage, "networks": networks, "judges": judges, "data": data.facts() | drawn}
 
     def check_finite(self) -> None:
         """Make sure that no weight is infinite or not a number, before anything is written.
