@@ -56,7 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="one stage; the same --run again continues", add_help=False)
 
     generate = commands.add_parser("generate", help="portrait + sound (+ driver) to video", formatter_class=FORMATTER)
-    generate.add_argument("--portrait", type=Path, required=True, help="picture of one face")
+    generate.add_argument(
+        "--portrait", type=Path, required=True, help="picture of one face, or a video: its first frame"
+    )
     generate.add_argument("--audio", type=Path, required=True, help="any sound file, or a video with sound")
     generate.add_argument("--out", type=Path, required=True, help="mp4 to write")
     generate.add_argument("--driver", type=Path, help="video for pose, eyes, expression; none: the portrait drives")

@@ -82,14 +82,14 @@ def _other_mouths(frames: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def measure_clip(
-    model: TalkingFace, data: Path, corpus: Path, clip: Clip, other: Clip, detector: DlibDetector
+    model: TalkingFace, data: Path, corpus: Path | None, clip: Clip, other: Clip, detector: DlibDetector
 ) -> dict[str, float]:
     """Generates a clip from its first frame in four ways, and measures them.
 
     Args:
         model: generates.
         data: the prepared data set.
-        corpus: the rendered corpus that it was prepared from.
+        corpus: the rendered corpus that it was prepared from; None measures no jaw.
         clip: source, driver, and the right sound.
         other: a clip of another person, whose sound is the wrong one.
         detector: finds the landmarks of the jaw.
@@ -105,18 +105,20 @@ def measure_clip(
     true = read_clip(data / clip.path, range(clip.n_frames))
     hidden = _other_mouths(true, clip.points)
     sound, wrong = (read_wav(data / one.audio) for one in (clip, other))
-    jaw, other_jaw = rendered_jaw(corpus, clip), rendered_jaw(corpus, other)
-    both = min(clip.n_frames, other.n_frames)
 
     def speaks(audio: np.ndarray, driver: np.ndarray) -> np.ndarray:
         samples = audio[: round(len(driver) * SAMPLE_RATE / FPS)]
         return np.stack(list(model.animate(true[0], samples, driver, batch=8)))
 
     own, unseen = speaks(sound, true), speaks(sound, hidden)
+    figures = compare_frames(own, true) | {"psnr_hidden_lips": compare_frames(unseen, true)["psnr"]}
+    if corpus is None:
+        return figures
+    jaw, other_jaw = rendered_jaw(corpus, clip), rendered_jaw(corpus, other)
+    both = min(clip.n_frames, other.n_frames)
     swapped, unseen_swapped = speaks(wrong, true[:both]), speaks(wrong, hidden[:both])
     opening, opening_swapped = measured_jaw(own, detector), measured_jaw(swapped, detector)
-    return compare_frames(own, true) | {
-        "psnr_hidden_lips": compare_frames(unseen, true)["psnr"],
+    return figures | {
         "jaw": pearson(opening, jaw),
         "jaw_hidden_lips": pearson(measured_jaw(unseen, detector), jaw),
         "jaw_swapped_sound": pearson(opening_swapped, jaw[:both]),

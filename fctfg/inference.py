@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,8 @@ class TalkingFace:
         Beside it goes a record of its making: `O.json` for `O.mp4`. Both files say that the face is synthetic.
 
         Args:
-            portrait: picture file. The largest face in it is cropped as `fctfg prepare` crops.
+            portrait: picture file, or a video, whose first frame is taken. The largest face in it is cropped as
+                `fctfg prepare` crops.
             audio: any file with sound that PyAV reads (wav, mp3, mp4, ...).
             out: the video to write (mp4).
             driver: video file. The face that can be followed longest while the sound lasts drives; one fixed crop.
@@ -181,7 +183,7 @@ class TalkingFace:
         if driver is not None:
             inputs["driver"] = Path(driver)
         _check_output(out, inputs.values())
-        picture, sound = read_image(portrait), read_audio(audio)
+        picture, sound = _read_portrait(portrait), read_audio(audio)
         total = frame_count(sound, str(audio))
         frames: Iterable[np.ndarray] | None = None
         if crop:
@@ -240,6 +242,16 @@ class TalkingFace:
         }
         with atomic_path(out.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_portrait(path: Path) -> np.ndarray:
+    """A picture, or the first frame of a video, uint8 [H, W, 3]."""
+    try:
+        return read_image(path)
+    except FctfgError as error:
+        with suppress(FctfgError):
+            return next(read_frames(path))
+        raise error
 
 
 def frame_count(audio: np.ndarray, name: str = "the sound") -> int:

@@ -1,4 +1,4 @@
-"""Figures of a talking-face run on the held-out people of a rendered corpus.
+"""Figures of a talking-face run on held-out people, with those of the jaw where they were rendered.
 
     python scripts/held_out.py --weights runs/big/talking_face --data data/big --corpus corpus --out held_out.json
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, help="run folder or file; none: the weights in the package")
     parser.add_argument("--data", type=Path, required=True, help="prepared data set")
-    parser.add_argument("--corpus", type=Path, required=True, help="rendered corpus that it was prepared from")
+    parser.add_argument("--corpus", type=Path, help="rendered corpus that it was prepared from; none: no jaw figures")
     parser.add_argument("--split", choices=SPLITS, default="test", help="whose clips")
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
     parser.add_argument("--picture", type=Path, help="PNG to write: true and generated frames of one clip a person")
@@ -36,7 +36,8 @@ def main() -> None:
     clips = list(read_manifest(options.data).kept(options.split))
     if not clips:
         raise SystemExit(f"{options.data} has no clip in its split '{options.split}'")
-    pairs = list(zip(clips, partners(clips), strict=True))
+    others = clips if options.corpus is None else partners(clips)
+    pairs = list(zip(clips, others, strict=True))
     rows = [
         measure_clip(model, options.data, options.corpus, clip, other, detector)
         for clip, other in track(pairs, "clips")

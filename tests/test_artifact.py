@@ -151,7 +151,9 @@ def test_half_precision_halves_the_file_and_keeps_11_bits(tmp_path: Path) -> Non
 
 
 def test_weights_for_the_package_hold_only_what_generates(tmp_path: Path) -> None:
-    run = run_folder(tmp_path / "run", discriminator=discriminator())
+    run, config = tmp_path / "run", {"seed": 0, "data": {"root": "/home/me/clips"}, "configs": ["/etc/a.yaml", "b/c"]}
+    networks = {"fctfg": talking_face(), "discriminator": discriminator()}
+    write_export(run, networks, "talking_face", CARD | {"config": config})
     size = package_weights(run, tmp_path / "packaged.safetensors")
     packaged = load_artifact(tmp_path / "packaged.safetensors")
     assert (
@@ -161,6 +163,7 @@ def test_weights_for_the_package_hold_only_what_generates(tmp_path: Path) -> Non
     )
     assert "discriminator" not in packaged.configs and "discriminator" not in packaged.card["parameters"]
     assert "half precision" in packaged.card["notes"][-1]
+    assert packaged.card["config"] == {"seed": 0, "data": {"root": "clips"}, "configs": ["a.yaml", "b/c"]}
     before = (tmp_path / "packaged.safetensors").read_bytes()
     with pytest.raises(FctfgError, match="train smaller networks"):
         package_weights(run, tmp_path / "packaged.safetensors", limit=1000)

@@ -72,6 +72,17 @@ def test_a_clip_is_generated_and_measured(heldout: tuple[Path, list[Clip]], tmp_
     assert abs(figures["jaw_true_frames"]) <= 1
 
 
+def test_the_weights_in_the_package_speak_with_the_sound(heldout: tuple[Path, list[Clip]]) -> None:
+    data, clips = heldout
+    model, detector = TalkingFace.from_pretrained(), DlibDetector()
+    pairs = list(zip(clips, partners(clips), strict=True))[:2]  # a person and a voice that no stage has seen
+    figures = summary([measure_clip(model, data, root(), clip, other, detector) for clip, other in pairs])
+    assert figures["faces_found"]["mean"] > 0.9
+    assert figures["jaw"]["mean"] > 0.4 > 0.3 > figures["jaw_swapped_sound"]["mean"]
+    assert figures["jaw_of_swapped_sound"]["mean"] > 0.4
+    assert figures["jaw_hidden_lips"]["mean"] > 0.4
+
+
 class Actor:
     """Shows the true frames of the clip whose sound it is given: what a perfect network would be measured as."""
 

@@ -168,9 +168,8 @@ def test_weights_may_be_a_run_or_a_file(run: Path, face: TalkingFace) -> None:
 
 
 def test_default_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    if DEFAULT_WEIGHTS.is_file():
-        assert TalkingFace.from_pretrained().size >= 32
-        assert DEFAULT_WEIGHTS.stat().st_size <= 15e6
+    assert TalkingFace.from_pretrained().size == 64
+    assert DEFAULT_WEIGHTS.stat().st_size <= 15e6
     monkeypatch.setattr("fctfg.inference.DEFAULT_WEIGHTS", tmp_path / "none.safetensors")
     with pytest.raises(FctfgError, match=r"without default weights; pass .*--weights"):
         TalkingFace.from_pretrained()
