@@ -127,8 +127,6 @@ class TrainCommand(LightningCLI):
 
     def _check_continuation(self) -> None:
         """Refuse to continue as something else; say what else is not as it was."""
-        if not self.before:
-            return
         now = self.model.facts(self.trainer, self.datamodule)
         if differences := _differences(self.before["networks"], now["networks"]):
             raise FctfgError(
@@ -151,7 +149,10 @@ class TrainCommand(LightningCLI):
 
     def fit(self) -> None:
         """Train, in a folder that no other process trains into meanwhile."""
-        self._check_continuation()
+        if self.checkpoint is None:
+            self.model.check_start()
+        else:
+            self._check_continuation()
         with _held(self.folder):
             if self.checkpoint is None and self.last.is_file():
                 raise FctfgError(

@@ -112,6 +112,13 @@ class Stage(pl.LightningModule, ABC):
                 f"with --size {wanted}, or choose networks of {size} px"
             )
 
+    def check_start(self) -> None:
+        """Make sure that networks taken over fit each other when a run begins; one that continues has its own.
+
+        Raises:
+            FctfgError: they do not.
+        """
+
     # ---- to be given by each stage
 
     @abstractmethod

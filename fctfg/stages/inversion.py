@@ -204,10 +204,12 @@ class HypernetworkStage(Inversion):
         self.automatic_optimization = False
         self.refinements = refinements
         encoder = self.take("inversion", "visual_encoder", VisualEncoder, networks.visual_encoder)
-        check_same_generator(self.generator, encoder, self.init_from)
         self.visual_encoder = freeze(encoder)
         self.hypernetwork = Hypernetwork(networks.hypernetwork)
         self.announce_new(hypernetwork=self.hypernetwork)
+
+    def check_start(self) -> None:
+        check_same_generator(self.generator, self.visual_encoder, self.init_from)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return ranger(self.hypernetwork.parameters(), self.learning_rate)

@@ -151,8 +151,6 @@ class TalkingFaceStage(Stage):
         else:
             self.discriminator = self.take(whole or "generator", "discriminator", Discriminator, networks.discriminator)
         visual_encoder = self.take(whole or "inversion", "visual_encoder", VisualEncoder, networks.visual_encoder)
-        if not whole:
-            check_same_generator(generator, visual_encoder, self.init_from)
         config = networks.fctfg or FCTFGConfig.for_styles(generator.n_styles)
         config = replace(config, centered_mel=networks.centered_mel)
         hypernetwork: Hypernetwork | None = None
@@ -180,6 +178,10 @@ class TalkingFaceStage(Stage):
         super().check_data(data)
         if data.frames != FRAMES:
             raise FctfgError(f"data.frames is {data.frames}, but the sync expert looks at {FRAMES}; set it to {FRAMES}")
+
+    def check_start(self) -> None:
+        if "talking_face" not in self.init_from:
+            check_same_generator(self.network.generator, self.network.visual_encoder, self.init_from)
 
     def driver(self, batch: Batch) -> Tensor:
         """What the network sees of the driving frames, [B, T, 3, H, W].
