@@ -17,9 +17,19 @@ from fctfg.data.prepare import prepare
 from fctfg.demo_corpus import root, truth
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
-from fctfg.held_out import compare_frames, measure_clip, partners, picture, rendered_jaw, summary, without_nan
+from fctfg.held_out import (
+    compare_frames,
+    measure_clip,
+    measured_jaw,
+    partners,
+    picture,
+    rendered_jaw,
+    summary,
+    without_nan,
+)
 from fctfg.inference import TalkingFace
 from fctfg.media import read_wav
+from fctfg.metrics.jaw import pearson
 
 
 def test_frames_against_themselves_and_against_the_copied_source() -> None:
@@ -75,12 +85,12 @@ def test_a_clip_is_generated_and_measured(heldout: tuple[Path, list[Clip]], tmp_
 def test_the_weights_in_the_package_speak_with_the_sound(heldout: tuple[Path, list[Clip]]) -> None:
     data, clips = heldout
     model, detector = TalkingFace.from_pretrained(), DlibDetector()
-    pairs = list(zip(clips, partners(clips), strict=True))[:2]  # a person and a voice that no stage has seen
-    figures = summary([measure_clip(model, data, root(), clip, other, detector) for clip, other in pairs])
-    assert figures["faces_found"]["mean"] > 0.9
-    assert figures["jaw"]["mean"] > 0.4 > 0.3 > figures["jaw_swapped_sound"]["mean"]
-    assert figures["jaw_of_swapped_sound"]["mean"] > 0.4
-    assert figures["jaw_hidden_lips"]["mean"] > 0.4
+    # people and a voice that no stage has seen
+    figures = measure_clip(model, data, root(), clips[0], partners(clips)[0], detector)
+    assert figures["faces_found"] > 0.9
+    assert figures["jaw"] > 0.4 > 0.3 > figures["jaw_swapped_sound"]
+    assert figures["jaw_of_swapped_sound"] > 0.4
+    assert figures["jaw_hidden_lips"] > 0.4
 
 
 class Actor:
@@ -97,14 +107,14 @@ class Actor:
 
 def test_each_curve_is_compared_with_the_jaw_that_it_should_follow(heldout: tuple[Path, list[Clip]]) -> None:
     data, clips = heldout
-    clip, other = clips[0], clips[-1]
+    clip, other = cut(clips[0], 60), cut(clips[-1], 60)
     actor = cast(TalkingFace, Actor(data, [clip, other]))
     figures = measure_clip(actor, data, root(), clip, other, DlibDetector())
     assert figures["psnr"] == figures["psnr_hidden_lips"] == math.inf
     assert figures["faces_found"] > 0.9
     assert figures["jaw"] == figures["jaw_hidden_lips"] == figures["jaw_true_frames"] > 0.3
-    alone = measure_clip(actor, data, root(), other, clip, DlibDetector())
-    assert figures["jaw_of_swapped_sound"] == pytest.approx(alone["jaw_true_frames"], abs=0.05)
+    alone = pearson(measured_jaw(read_clip(data / other.path, range(60)), DlibDetector()), rendered_jaw(root(), other))
+    assert figures["jaw_of_swapped_sound"] == pytest.approx(alone, abs=0.05)
     assert figures["jaw_swapped_sound"] == figures["jaw_hidden_lips_swapped_sound"]
     assert figures["jaw_swapped_sound"] < figures["jaw_of_swapped_sound"] - 0.2
 
