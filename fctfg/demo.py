@@ -86,7 +86,7 @@ TRAININGS = (
         5,
         50,
         4,
-        {"learning_rate": 5e-4, "ema_decay": 0.98},
+        {"generator_learning_rate": 5e-4, "ema_decay": 0.98},
         _EXPERTS | {"generator": "generator", "inversion": "hypernetwork"},
     ),
 )
