@@ -11,7 +11,7 @@ from fctfg.atomic import atomic_path, make_folder
 from fctfg.data.manifest import Clip, read_manifest
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
-from fctfg.held_out import compare_frames, enlarged, measured_jaw, rendered_jaw, without_nan
+from fctfg.held_out import compare_frames, enlarged, for_json, measured_jaw, rendered_jaw
 from fctfg.media import FPS, SAMPLE_RATE, read_audio, read_frames, write_image, write_video
 from fctfg.metrics.jaw import pearson
 
@@ -96,12 +96,12 @@ def _measure(
         identity=clip.identity,
         frames=len(true),
         **compare_frames(made, true),
-        jaw_generated=without_nan(pearson(measured, jaw)),
-        jaw_true=without_nan(pearson(possible, jaw)),
+        jaw_generated=for_json(pearson(measured, jaw)),
+        jaw_true=for_json(pearson(possible, jaw)),
         faces_found=float(np.isfinite(measured).mean()),
     )
     curves = {"rendered": jaw, "true frames": possible, "generated frames": measured}
-    return figures, without_nan({name: curve.tolist() for name, curve in curves.items()})
+    return figures, for_json({name: curve.tolist() for name, curve in curves.items()})
 
 
 def _side_by_side(true: np.ndarray, made: np.ndarray) -> Iterable[np.ndarray]:

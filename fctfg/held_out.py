@@ -182,10 +182,10 @@ def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
     return result
 
 
-def without_nan(value: Any) -> Any:
-    """Tables and lists with None in place of NaN, which JSON does not know."""
+def for_json(value: Any) -> Any:
+    """Tables and lists with None in place of NaN and infinity, which JSON does not know."""
     if isinstance(value, dict):
-        return {name: without_nan(entry) for name, entry in value.items()}
+        return {name: for_json(entry) for name, entry in value.items()}
     if isinstance(value, list):
-        return [without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return [for_json(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

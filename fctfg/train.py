@@ -49,6 +49,7 @@ from fctfg.stages.callbacks.progress import TrainingProgress
 from fctfg.stages.callbacks.samples import Samples
 from fctfg.stages.csv_log import CsvLog
 from fctfg.stages.networks import Networks
+from fctfg.weights.config_json import changed_fields
 
 STAGES = (SyncExpert, IdentityExpert, GeneratorStage, EncoderStage, HypernetworkStage, TalkingFaceStage)
 
@@ -128,10 +129,9 @@ class TrainCommand(LightningCLI):
     def _check_continuation(self) -> None:
         """Refuse to continue as something else; say what else is not as it was."""
         now = self.model.facts(self.trainer, self.datamodule)
-        if differences := _differences(self.before["networks"], now["networks"]):
+        if changes := _changes(self.before["networks"], now["networks"]):
             raise FctfgError(
-                f"{self.checkpoint} was trained with other networks ({'; '.join(differences)}); use the same, "
-                f"or another --run name"
+                f"{self.checkpoint} was trained with other networks ({changes}); use the same, or another --run name"
             )
         for role in now["judges"]:
             if self.before["judges"].get(role) != now["judges"][role]:
@@ -139,13 +139,13 @@ class TrainCommand(LightningCLI):
                     f"{self.model.init_from[role]} (model.init_args.init_from.{role}) is not what {self.folder} was "
                     f"begun with; restore it, or choose another --run name"
                 )
-        if changes := _differences(self.before["data"], now["data"]):
+        if changes := _changes(self.before["data"], now["data"]):
             if not self.model.follows_data and self.before["data"]["data"] != now["data"]["data"]:
                 raise FctfgError(
                     f"{self.checkpoint} was trained on other data than {self.datamodule.root}, and this stage has a "
                     f"class for each person of its data; choose another --run name"
                 )
-            say(f"The run goes on otherwise than it began: {'; '.join(changes)}")
+            say(f"The run goes on otherwise than it began: {changes}")
 
     def fit(self) -> None:
         """Train, in a folder that no other process trains into meanwhile."""
@@ -330,13 +330,6 @@ def _facts(checkpoint: Path, class_path: str) -> dict[str, Any]:
     return facts
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Lines such as "generator.n_mlp 2 -> 3" for nested tables of plain values."""
-    lines = []
-    for name in before.keys() | now.keys():
-        a, b = before.get(name), now.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += _differences(a, b, f"{prefix}{name}.")
-        elif a != b:
-            lines.append(f"{prefix}{name} {a} -> {b}")
-    return sorted(lines)
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs in nested tables of plain values, such as "generator.n_mlp 2 -> 3"; empty when nothing does."""
+    return "; ".join(f"{name} {a} -> {b}" for name, a, b in changed_fields(before, now))

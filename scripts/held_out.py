@@ -17,7 +17,7 @@ from rich.table import Table
 from fctfg.atomic import atomic_path
 from fctfg.data.manifest import SPLITS, read_manifest
 from fctfg.faces.detector import DlibDetector
-from fctfg.held_out import measure_clip, partners, picture, summary, without_nan
+from fctfg.held_out import for_json, measure_clip, partners, picture, summary
 from fctfg.inference import TalkingFace
 from fctfg.media import write_image
 
@@ -44,7 +44,7 @@ def main() -> None:
     ]
     figures = summary(rows)
     named = [{"clip": clip.id, "swapped_with": other.id} | row for (clip, other), row in zip(pairs, rows, strict=True)]
-    content = without_nan({"split": options.split, "summary": figures, "clips": named})
+    content = for_json({"split": options.split, "summary": figures, "clips": named})
     with atomic_path(options.out) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n")
     if options.picture is not None:

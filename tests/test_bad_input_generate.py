@@ -15,7 +15,7 @@ from tiny_talking_face import CARD, generator, run_folder
 from fctfg.cli import main
 from fctfg.demo_corpus import root
 from fctfg.faces.detector import DlibDetector
-from fctfg.inference import crop_portrait
+from fctfg.inputs import crop_portrait
 from fctfg.media import read_frames, read_image, write_image, write_video, write_wav
 from fctfg.weights.artifact import write_export
 

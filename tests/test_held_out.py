@@ -19,13 +19,13 @@ from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
 from fctfg.held_out import (
     compare_frames,
+    for_json,
     measure_clip,
     measured_jaw,
     partners,
     picture,
     rendered_jaw,
     summary,
-    without_nan,
 )
 from fctfg.inference import TalkingFace
 from fctfg.media import read_wav
@@ -120,10 +120,8 @@ def test_each_curve_is_compared_with_the_jaw_that_it_should_follow(heldout: tupl
 
 
 def test_json_gets_null_for_what_could_not_be_measured() -> None:
-    assert without_nan({"a": [math.nan, 1.0], "b": {"c": math.nan, "d": "x"}}) == {
-        "a": [None, 1.0],
-        "b": {"c": None, "d": "x"},
-    }
+    content = {"a": [math.nan, 1.0], "b": {"c": math.nan, "d": "x"}, "e": math.inf}
+    assert for_json(content) == {"a": [None, 1.0], "b": {"c": None, "d": "x"}, "e": None}
 
 
 def test_a_picture_shows_the_true_frames_above_the_generated_ones(

@@ -17,7 +17,8 @@ from tiny_talking_face import run_folder, talking_face
 
 import fctfg
 from fctfg.errors import FctfgError
-from fctfg.inference import DEFAULT_WEIGHTS, TalkingFace, _back_and_forth, _long_mel, frame_count
+from fctfg.inference import DEFAULT_WEIGHTS, TalkingFace, _long_mel, frame_count
+from fctfg.inputs import back_and_forth
 from fctfg.media import probe, read_audio, read_frames, write_image, write_video, write_wav
 from fctfg.ops.mel import mel_spectrogram
 from fctfg.ops.pixels import to_images, to_pixels
@@ -120,11 +121,11 @@ def test_mel_in_pieces_is_the_mel(samples: int) -> None:
 
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_a_short_driver_goes_back_and_forth(monkeypatch: pytest.MonkeyPatch, count: int, in_memory: bool) -> None:
+def test_a_short_driver_goesback_and_forth(monkeypatch: pytest.MonkeyPatch, count: int, in_memory: bool) -> None:
     if not in_memory:
-        monkeypatch.setattr("fctfg.inference.SPOOL_BYTES", 1)
+        monkeypatch.setattr("fctfg.inputs.SPOOL_BYTES", 1)
     frames = [np.full((4, 4, 3), index, np.uint8) for index in range(count)]
-    seen = [int(frame[0, 0, 0]) for frame in itertools.islice(_back_and_forth(iter(frames), 4), 40)]
+    seen = [int(frame[0, 0, 0]) for frame in itertools.islice(back_and_forth(iter(frames), 4), 40)]
     period = max(1, 2 * (count - 1))
     assert seen == [min(k % period, period - k % period) if count > 1 else 0 for k in range(40)]
 
@@ -247,6 +248,16 @@ def test_generate_gives_the_same_bytes_again(
 ) -> None:
     for name in ("a.mp4", "b.mp4"):
         face.generate(*inputs[:2], tmp_path / name, crop=False)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_the_first_frame_of_a_video_may_be_the_portrait(
+    face: TalkingFace, inputs: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    _, audio, driver = inputs
+    write_image(tmp_path / "first.png", next(read_frames(driver)))
+    face.generate(tmp_path / "first.png", audio, tmp_path / "a.mp4", crop=False)
+    face.generate(driver, audio, tmp_path / "b.mp4", crop=False)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 

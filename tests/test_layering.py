@@ -18,7 +18,7 @@ TIERS = (
     {"ops", "demo_corpus"},
     {"models"},
     {"losses", "weights", "faces"},
-    {"data", "metrics", "inference"},
+    {"data", "metrics", "inference", "inputs"},
     {"stages"},
     {"cli", "train", "demo", "demo_result", "demo_report", "held_out", "report", "chart", "config_files", "__main__"},
 )

@@ -178,7 +178,7 @@ def test_switches_of_stage_3(exports: dict[str, str]) -> None:
     data = batch()
     stages = {form: talking_face(exports, orthogonality_form=form) for form in ("mean", "sum", "cosine")}
     output = stages["mean"].network(data.source, data.driving, data.mel)
-    values = {form: float(stage.terms(data, output)["orthogonality"]) for form, stage in stages.items()}
+    values = {form: stage.terms(data, output)["orthogonality"].item() for form, stage in stages.items()}
     assert values["sum"] == pytest.approx(16 * values["mean"], rel=1e-4)
     assert 0 <= values["cosine"] <= 1 and values["cosine"] != pytest.approx(values["mean"])
     first = SyncNet.state_dict(talking_face(exports).sync_expert)["audio_encoder.0.conv_block.0.weight"]

@@ -94,10 +94,8 @@ class TalkingClips(Dataset[Batch]):
         epoch, index = key
         lap, place = divmod(index, len(self.clips))
         if self._lap != (epoch, lap):
-            self._lap, self._order = (
-                (epoch, lap),
-                rng(self.seed, self.split, "order", epoch, lap).permutation(len(self)),
-            )
+            self._lap = epoch, lap
+            self._order = rng(self.seed, self.split, "order", epoch, lap).permutation(len(self))
         draw = rng(self.seed, self.split, "sample", epoch, index)
         return self.sample(int(self._order[place]), draw)
 

@@ -2,21 +2,24 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of loss terms: a subclass has one field for each, by the term's name.
 
-def check_weights(weights: "DataclassInstance") -> None:
-    """Raise ValueError unless every field is a number of at least 0."""
-    wrong = {name: value for name, value in asdict(weights).items() if not (math.isfinite(value) and value >= 0)}
-    if wrong:
-        raise ValueError(f"weights of loss terms must be finite and not negative: {wrong}")
+    Raises:
+        ValueError: one is negative or not finite.
+    """
+
+    def __post_init__(self) -> None:
+        wrong = {name: value for name, value in asdict(self).items() if not (math.isfinite(value) and value >= 0)}
+        if wrong:
+            raise ValueError(f"weights of loss terms must be finite and not negative: {wrong}")
 
 
 def weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

@@ -15,7 +15,7 @@ from fctfg.data.batch import Batch
 from fctfg.errors import FctfgError
 from fctfg.losses.identity import identity
 from fctfg.losses.reconstruction import squared_error
-from fctfg.losses.weighted import check_weights, weighted
+from fctfg.losses.weighted import LossWeights, weighted
 from fctfg.metrics.psnr import psnr
 from fctfg.models.experts.arcface import ArcFace
 from fctfg.models.experts.frozen import freeze
@@ -28,19 +28,12 @@ from fctfg.stages.networks import Networks
 
 
 @dataclass(frozen=True)
-class InversionWeights:
-    """Weights of the terms of an inversion; the defaults are pSp's and HyperStyle's.
-
-    Raises:
-        ValueError: one is negative or not a number.
-    """
+class InversionWeights(LossWeights):
+    """Weights of the terms of an inversion; the defaults are pSp's and HyperStyle's."""
 
     l2: float = 1.0
     lpips: float = 0.8
     identity: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_weights(self)
 
 
 def ranger(parameters: Any, learning_rate: float) -> torch.optim.Optimizer:

@@ -18,7 +18,7 @@ from fctfg.losses.orthogonality import Form, orthogonality
 from fctfg.losses.perceptual import perceptual
 from fctfg.losses.reconstruction import reconstruction
 from fctfg.losses.sync import sync
-from fctfg.losses.weighted import check_weights, weighted
+from fctfg.losses.weighted import LossWeights, weighted
 from fctfg.metrics.psnr import psnr
 from fctfg.metrics.ssim import ssim
 from fctfg.models.audio_encoder import AudioEncoder
@@ -40,12 +40,8 @@ from fctfg.stages.networks import Networks
 
 
 @dataclass(frozen=True)
-class TalkingFaceWeights:
-    """Weights of the six terms; the defaults are the paper's.
-
-    Raises:
-        ValueError: one is negative or not a number.
-    """
+class TalkingFaceWeights(LossWeights):
+    """Weights of the six terms; the defaults are the paper's."""
 
     orthogonality: float = 1.0
     sync: float = 0.1
@@ -53,9 +49,6 @@ class TalkingFaceWeights:
     reconstruction: float = 1.0
     perceptual: float = 1.0
     adversarial: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_weights(self)
 
 
 def borrow_audio_layers(encoder: AudioEncoder, expert: SyncNet) -> int:

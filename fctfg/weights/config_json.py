@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 from fctfg.errors import FctfgError
@@ -54,20 +55,26 @@ def config_from_dict(config_class: type, values: Any, where: str) -> Any:
         raise FctfgError(f"{where}: the config is refused by {config_class.__name__}: {error}") from error
 
 
-def config_differences(ours: Any, theirs: Any, prefix: str = "") -> list[str]:
+def config_differences(ours: Any, theirs: Any) -> list[str]:
     """Names the fields in which two configs of the same class differ.
 
     Returns:
         Lines such as "resolution is 64 instead of 32" (first value: `theirs`, second: `ours`).
     """
-    lines = []
-    for field in dataclasses.fields(ours):
-        a, b = getattr(ours, field.name), getattr(theirs, field.name)
-        if dataclasses.is_dataclass(a) and type(a) is type(b):
-            lines += config_differences(a, b, f"{prefix}{field.name}.")
+    changes = changed_fields(dataclasses.asdict(ours), dataclasses.asdict(theirs))
+    return [f"{name} is {b} instead of {a}" for name, a, b in changes]
+
+
+def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """(dotted name, value before, value now) of what differs in nested tables of plain values."""
+    changes: list[tuple[str, Any, Any]] = []
+    for name in [*before, *(name for name in now if name not in before)]:
+        a, b = before.get(name), now.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            changes += changed_fields(a, b, f"{prefix}{name}.")
         elif a != b:
-            lines.append(f"{prefix}{field.name} is {b} instead of {a}")
-    return lines
+            changes.append((f"{prefix}{name}", a, b))
+    return changes
 
 
 def _to_plain(value: Any) -> Any:
