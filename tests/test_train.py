@@ -19,6 +19,7 @@ import torch
 from fctfg.cli import main
 from fctfg.data.dataset import TalkingClips
 from fctfg.data.manifest import read_manifest, write_manifest
+from fctfg.stages.callbacks.cool_down import remaining
 from fctfg.weights.artifact import load_artifact
 
 HERE = Path(__file__).parent
@@ -132,6 +133,46 @@ def test_2n_batches_equal_n_and_n(place: Place, stage: str) -> None:
     assert equal(straight["optimizer_states"], cut["optimizer_states"])
     one, other = ((place[1] / run / "metrics.csv").read_text() for run in (f"{stage}_whole", f"{stage}_cut"))
     assert one == other
+
+
+@pytest.mark.parametrize("stage", ["encoder", "talking_face"])
+def test_learning_rates_fall_over_the_last_part_of_a_run(place: Place, stage: str) -> None:
+    rates = (
+        "--model.learning_rate=1e-3",
+        "--cool_down=0.5",
+        "--trainer.max_epochs=4",
+    )  # 16 iterations, 8 of them falling
+    assert main(arguments(place, stage, f"{stage}_cooled", *rates)) == 0
+    groups = [
+        group for state in checkpoint(place, f"{stage}_cooled")["optimizer_states"] for group in state["param_groups"]
+    ]
+    assert [group["lr"] for group in groups] == pytest.approx([1e-3 / 8] * len(groups))
+
+    # a longer run starts to fall later, and takes the rate that it is given now
+    longer = (
+        "--model.learning_rate=2e-3",
+        "--cool_down=0.5",
+        "--trainer.max_epochs=6",
+    )  # 24 iterations, 12 of them falling
+    assert main(arguments(place, stage, f"{stage}_cooled", *longer)) == 0
+    groups = [
+        group for state in checkpoint(place, f"{stage}_cooled")["optimizer_states"] for group in state["param_groups"]
+    ]
+    assert [group["lr"] for group in groups] == pytest.approx([2e-3 / 12] * len(groups))
+
+
+def test_factor_of_the_learning_rate() -> None:
+    assert [remaining(k, 10, 0.4) for k in range(10)] == pytest.approx([1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+    assert [remaining(k, 10, 0.0) for k in range(10)] == [1.0] * 10
+
+
+@pytest.mark.parametrize("setting", [("--cool_down=1.5",), ("--cool_down=0.2", "--trainer.max_epochs=-1")])
+def test_a_cool_down_that_cannot_be_is_refused(
+    place: Place, setting: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(place, "encoder", "refused", *setting)) == 2
+    assert "cool_down" in capsys.readouterr().err
+    assert not (place[1] / "refused").exists()
 
 
 def test_every_epoch_trains_on_other_samples(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
