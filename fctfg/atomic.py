@@ -1,6 +1,8 @@
 """Files that are either written completely or not at all."""
 
 import errno
+import json
+import math
 import os
 import re
 import stat
@@ -8,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fctfg.errors import FctfgError
 
@@ -70,6 +73,25 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise write_error(error, path) or error from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write tables, lists, strings and numbers; NaN and infinity, which JSON does not know, become null.
+
+    Raises:
+        FctfgError: The folder is not writable, or the disk is full.
+    """
+    with atomic_path(path) as temporary:
+        text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -20,7 +20,7 @@ import yaml
 from rich.console import Console
 
 from fctfg import config_files
-from fctfg.atomic import atomic_path, make_folder
+from fctfg.atomic import make_folder, write_json
 from fctfg.demo_corpus import root
 from fctfg.demo_report import write_demo_report
 from fctfg.demo_result import make_result
@@ -214,8 +214,7 @@ def _read_records(out: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write_records(out: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
-    with atomic_path(out / "steps.json") as temporary:
-        temporary.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "steps.json", records)
 
 
 def _call(out: Path, name: str, arguments: Sequence[str], tell: Tell) -> None:

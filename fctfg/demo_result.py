@@ -1,17 +1,18 @@
 """What the demo generates for a person and a voice that no stage has seen, and how good it is."""
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fctfg.atomic import atomic_path, make_folder
+from fctfg.atomic import make_folder, write_json
 from fctfg.data.manifest import Clip, read_manifest
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
-from fctfg.held_out import compare_frames, enlarged, for_json, measured_jaw, rendered_jaw
+from fctfg.held_out import compare_frames, enlarged, measured_jaw, rendered_jaw
 from fctfg.media import FPS, SAMPLE_RATE, read_audio, read_frames, write_image, write_video
 from fctfg.metrics.jaw import pearson
 
@@ -75,8 +76,8 @@ def make_result(data: Path, corpus: Path, out: Path, generate: Generate) -> Figu
     figures, curves = _measure(clip, true, made, rendered_jaw(corpus, clip)[:count])
     sound = read_audio(data / clip.audio)
     write_video(out / "compared.mp4", _side_by_side(true, made), audio=sound[: round(count / FPS * SAMPLE_RATE)])
-    _write_json(out / "jaw.json", curves)
-    _write_json(out / "figures.json", asdict(figures))
+    write_json(out / "jaw.json", curves)
+    write_json(out / "figures.json", asdict(figures))
     return figures
 
 
@@ -85,31 +86,27 @@ def read_figures(out: Path) -> Figures:
     return Figures(**json.loads((out / "figures.json").read_text(encoding="utf-8")))
 
 
-def _measure(
-    clip: Clip, true: np.ndarray, made: np.ndarray, jaw: np.ndarray
-) -> tuple[Figures, dict[str, list[float | None]]]:
+def _measure(clip: Clip, true: np.ndarray, made: np.ndarray, jaw: np.ndarray) -> tuple[Figures, dict[str, list[float]]]:
     """Compares frames, uint8 [T, H, W, 3] each, and the jaw opening [T]."""
     detector = DlibDetector()
     measured, possible = measured_jaw(made, detector), measured_jaw(true, detector)
+    generated, reachable = (
+        r if math.isfinite(r := pearson(opening, jaw)) else None for opening in (measured, possible)
+    )
     figures = Figures(
         clip=clip.id,
         identity=clip.identity,
         frames=len(true),
         **compare_frames(made, true),
-        jaw_generated=for_json(pearson(measured, jaw)),
-        jaw_true=for_json(pearson(possible, jaw)),
+        jaw_generated=generated,
+        jaw_true=reachable,
         faces_found=float(np.isfinite(measured).mean()),
     )
     curves = {"rendered": jaw, "true frames": possible, "generated frames": measured}
-    return figures, for_json({name: curve.tolist() for name, curve in curves.items()})
+    return figures, {name: curve.tolist() for name, curve in curves.items()}
 
 
 def _side_by_side(true: np.ndarray, made: np.ndarray) -> Iterable[np.ndarray]:
     source = enlarged(true[0])
     for true_frame, made_frame in zip(true, made, strict=True):
         yield np.concatenate([source, enlarged(true_frame), enlarged(made_frame)], axis=1)
-
-
-def _write_json(path: Path, content: object) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

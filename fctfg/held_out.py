@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -82,14 +81,14 @@ def _other_mouths(frames: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def measure_clip(
-    model: TalkingFace, data: Path, corpus: Path | None, clip: Clip, other: Clip, detector: DlibDetector
+    model: TalkingFace, data: Path, corpus: Path | None, clip: Clip, other: Clip | None, detector: DlibDetector
 ) -> dict[str, float]:
-    """Generates a clip from its first frame in four ways, and measures them.
+    """Generates a clip from its first frame, driven by itself, and measures it.
 
     Args:
         model: generates.
-        data: the prepared data set.
-        corpus: the rendered corpus that it was prepared from; None measures no jaw.
+        data: the prepared data set; the clip is held in memory as a whole.
+        corpus: the rendered corpus that it was prepared from; None measures no jaw, and needs no other clip.
         clip: source, driver, and the right sound.
         other: a clip of another person, whose sound is the wrong one.
         detector: finds the landmarks of the jaw.
@@ -100,20 +99,25 @@ def measure_clip(
         measured with the rendered jaw opening: `jaw` and `jaw_hidden_lips` likewise, `jaw_swapped_sound` and
         `jaw_hidden_lips_swapped_sound` when the driver stays and the sound is the other clip's,
         `jaw_of_swapped_sound` of the former's frames with that clip's jaw, and `jaw_true_frames`, what the measurement
-        itself can reach. NaN where no face was found. With the other sound, the length is that of the shorter clip.
+        itself can reach; NaN where no face was found. `faces_found`: share of the frames with its own sound in which
+        one was. With the other sound, the length is that of the shorter clip.
+
+    Raises:
+        FctfgError: a file is missing or damaged, or the ground truth is shorter than the clip.
     """
     true = read_clip(data / clip.path, range(clip.n_frames))
     hidden = _other_mouths(true, clip.points)
-    sound, wrong = (read_wav(data / one.audio) for one in (clip, other))
 
     def speaks(audio: np.ndarray, driver: np.ndarray) -> np.ndarray:
         samples = audio[: round(len(driver) * SAMPLE_RATE / FPS)]
         return np.stack(list(model.animate(true[0], samples, driver, batch=8)))
 
+    sound = read_wav(data / clip.audio)
     own, unseen = speaks(sound, true), speaks(sound, hidden)
     figures = compare_frames(own, true) | {"psnr_hidden_lips": compare_frames(unseen, true)["psnr"]}
-    if corpus is None:
+    if corpus is None or other is None:
         return figures
+    wrong = read_wav(data / other.audio)
     jaw, other_jaw = rendered_jaw(corpus, clip), rendered_jaw(corpus, other)
     both = min(clip.n_frames, other.n_frames)
     swapped, unseen_swapped = speaks(wrong, true[:both]), speaks(wrong, hidden[:both])
@@ -169,23 +173,26 @@ def partners(clips: Sequence[Clip]) -> list[Clip]:
     return found
 
 
-def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean over clips, its standard error, and the number of clips that could be measured, by figure."""
+def summary(rows: Sequence[Mapping[str, float]], people: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Mean over people of each figure, each person's being the mean of its clips; clips of one person are alike.
+
+    Args:
+        rows: figures of each clip, the same ones; what is not finite does not count.
+        people: whose clip it is.
+
+    Returns:
+        `mean`, its `standard_error`, and how many `people` and `clips` could be measured, by figure.
+    """
     result = {}
     for name in rows[0]:
-        values = np.array([row[name] for row in rows], dtype=np.float64)
-        values = values[~np.isnan(values)]
+        clips: dict[str, list[float]] = {}
+        for row, person in zip(rows, people, strict=True):
+            if math.isfinite(row[name]):
+                clips.setdefault(person, []).append(row[name])
+        values = np.array([np.mean(figures) for figures in clips.values()])
         n = len(values)
         mean = float(values.mean()) if n else math.nan
         error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-        result[name] = {"mean": mean, "standard_error": error, "clips": n}
+        measured = sum(map(len, clips.values()))
+        result[name] = {"mean": mean, "standard_error": error, "people": n, "clips": measured}
     return result
-
-
-def for_json(value: Any) -> Any:
-    """Tables and lists with None in place of NaN and infinity, which JSON does not know."""
-    if isinstance(value, dict):
-        return {name: for_json(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [for_json(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
-import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor
 
 import fctfg
-from fctfg.atomic import atomic_path
+from fctfg.atomic import write_json
 from fctfg.errors import FctfgError
 from fctfg.faces.crop import cut_out
 from fctfg.faces.detector import DlibDetector, FaceDetector
@@ -26,8 +24,6 @@ from fctfg.ops.mel import HOP, mel_spectrogram
 from fctfg.ops.pixels import to_images, to_pixels
 from fctfg.ops.windows import MEL_FPS, mel_windows
 from fctfg.weights.artifact import Artifact, build, load_artifact, require
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "pretrained" / "talking_face.safetensors"
 SAMPLES_PER_FRAME = round(SAMPLE_RATE / FPS)
@@ -234,8 +230,7 @@ class TalkingFace:
                 "licences": self.artifact.card.get("licences"),
             },
         }
-        with atomic_path(out.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(out.with_suffix(".json"), record)
 
 
 def frame_count(audio: np.ndarray, name: str = "the sound") -> int:

@@ -26,7 +26,14 @@ Progress = Callable[[int, int], None]
 
 
 def read_portrait(path: Path) -> np.ndarray:
-    """A picture, or the first frame of a video, uint8 [H, W, 3]."""
+    """Reads a picture, or the first frame of a video.
+
+    Returns:
+        uint8 [H, W, 3] RGB.
+
+    Raises:
+        FctfgError: it is neither, or missing.
+    """
     try:
         return read_image(path)
     except FctfgError as error:
@@ -115,6 +122,9 @@ def back_and_forth(frames: Iterator[np.ndarray], size: int) -> Iterator[np.ndarr
         frames: uint8 [size, size, 3] each; read once, kept in a temporary file once they are many.
         size: height and width.
 
+    Yields:
+        uint8 [size, size, 3].
+
     Raises:
         FctfgError: there are no frames.
     """
@@ -133,6 +143,7 @@ def back_and_forth(frames: Iterator[np.ndarray], size: int) -> Iterator[np.ndarr
 
 
 def reporting(frames: Iterator[np.ndarray], before: int, total: int, progress: Progress) -> Iterator[np.ndarray]:
+    """The same frames; `progress` is called after each, with `before` more steps done, of `total`."""
     for done, frame in enumerate(frames, start=before + 1):
         yield frame
         progress(done, total)

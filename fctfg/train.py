@@ -43,9 +43,9 @@ from fctfg.stages import (
     TalkingFaceStage,
 )
 from fctfg.stages.base import Stage, say
-from fctfg.stages.callbacks.cool_down import CoolDown
 from fctfg.stages.callbacks.export import Export
 from fctfg.stages.callbacks.last_checkpoint import LastCheckpoint
+from fctfg.stages.callbacks.learning_rates import LearningRates
 from fctfg.stages.callbacks.progress import TrainingProgress
 from fctfg.stages.callbacks.samples import Samples
 from fctfg.stages.csv_log import CsvLog
@@ -62,7 +62,10 @@ class TrainCommand(LightningCLI):
         parser.add_argument("--run", type=str, required=True, help="name of the run: its folder below --runs")
         parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
         parser.add_argument(
-            "--cool_down", type=float, default=0.0, help="share of the run at whose end the learning rates fall to 0"
+            "--cool_down",
+            type=float,
+            default=0.0,
+            help="last share of the run, 0 to 1, over which the learning rates fall in a line towards 0; 0: constant",
         )
         parser.add_argument("--wandb_project", type=str, default="fctfg", help="W&B project")
         parser.add_class_arguments(Networks, "networks")
@@ -85,11 +88,9 @@ class TrainCommand(LightningCLI):
                 f"trainer.precision={precision}: float16 needs a loss scale, which stages with two networks "
                 f"that take turns do not have; use bf16-mixed"
             )
-        share, epochs = self.config["cool_down"], self.config["trainer"]["max_epochs"]
-        if not 0 <= share <= 1:
-            raise UsageError(f"cool_down={share}: it is a share of the run, between 0 and 1")
-        if share and (epochs is None or epochs < 0):
-            raise UsageError(f"cool_down={share} needs the length of the run: set trainer.max_epochs")
+        epochs, steps = (self.config["trainer"][name] for name in ("max_epochs", "max_steps"))
+        if self.config["cool_down"] and (epochs is None or epochs < 0 or steps != -1):
+            raise UsageError("cool_down needs a run of known length: set trainer.max_epochs, and no trainer.max_steps")
         self.checkpoint = self.last if self.last.is_file() else None
         self.before = _facts(self.last, self.config["model"]["class_path"]) if self.checkpoint else {}
 
@@ -115,7 +116,7 @@ class TrainCommand(LightningCLI):
         self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.wandb = self._tracker()
         callbacks: list[pl.Callback] = [
-            CoolDown(self.config["cool_down"]),
+            LearningRates(self.config["cool_down"]),
             Samples(self.folder / "samples"),
             Export(self.folder, self.plain),
             TrainingProgress(),

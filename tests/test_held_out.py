@@ -19,7 +19,6 @@ from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
 from fctfg.held_out import (
     compare_frames,
-    for_json,
     measure_clip,
     measured_jaw,
     partners,
@@ -43,9 +42,10 @@ def test_frames_against_themselves_and_against_the_copied_source() -> None:
 
 
 def test_summary_leaves_out_what_could_not_be_measured() -> None:
-    figures = summary([{"jaw": 0.2, "x": math.nan}, {"jaw": 0.6, "x": math.nan}, {"jaw": math.nan, "x": math.nan}])
-    assert figures["jaw"] == pytest.approx({"mean": 0.4, "standard_error": 0.2, "clips": 2})
-    assert figures["x"]["clips"] == 0 and math.isnan(figures["x"]["mean"])
+    rows = [{"jaw": jaw, "x": math.nan} for jaw in (0.1, 0.3, 0.6, math.nan, math.inf)]
+    figures = summary(rows, ["a", "a", "b", "b", "c"])
+    assert figures["jaw"] == pytest.approx({"mean": 0.4, "standard_error": 0.2, "people": 2, "clips": 3})
+    assert figures["x"]["people"] == 0 and math.isnan(figures["x"]["mean"])
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +117,6 @@ def test_each_curve_is_compared_with_the_jaw_that_it_should_follow(heldout: tupl
     assert figures["jaw_of_swapped_sound"] == pytest.approx(alone, abs=0.05)
     assert figures["jaw_swapped_sound"] == figures["jaw_hidden_lips_swapped_sound"]
     assert figures["jaw_swapped_sound"] < figures["jaw_of_swapped_sound"] - 0.2
-
-
-def test_json_gets_null_for_what_could_not_be_measured() -> None:
-    content = {"a": [math.nan, 1.0], "b": {"c": math.nan, "d": "x"}, "e": math.inf}
-    assert for_json(content) == {"a": [None, 1.0], "b": {"c": None, "d": "x"}, "e": None}
 
 
 def test_a_picture_shows_the_true_frames_above_the_generated_ones(

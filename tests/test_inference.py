@@ -121,7 +121,7 @@ def test_mel_in_pieces_is_the_mel(samples: int) -> None:
 
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_a_short_driver_goesback_and_forth(monkeypatch: pytest.MonkeyPatch, count: int, in_memory: bool) -> None:
+def test_a_short_driver_goes_back_and_forth(monkeypatch: pytest.MonkeyPatch, count: int, in_memory: bool) -> None:
     if not in_memory:
         monkeypatch.setattr("fctfg.inputs.SPOOL_BYTES", 1)
     frames = [np.full((4, 4, 3), index, np.uint8) for index in range(count)]

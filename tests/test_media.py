@@ -1,6 +1,8 @@
 """Media: one clock for pictures and sound, whatever the file's own rates are."""
 
 import errno
+import json
+import math
 import os
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import soundfile
 from PIL import Image
 from raw_media import click, click_time, number_of, numbered, write_raw
 
-from fctfg.atomic import atomic_path
+from fctfg.atomic import atomic_path, write_json
 from fctfg.errors import FctfgError
 from fctfg.media import (
     probe,
@@ -314,6 +316,11 @@ def test_folder_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FctfgError, match="not a folder"), atomic_path(tmp_path / "file" / "sub" / "a.txt"):
         pass
+
+
+def test_json_gets_null_for_what_is_not_finite(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": [math.nan, 1.0], "b": {"c": (math.inf,), "d": "ü"}, "e": -math.inf})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1.0], "b": {"c": [None], "d": "ü"}, "e": None}
 
 
 def test_atomic_path_keeps_the_old_file(tmp_path: Path) -> None:

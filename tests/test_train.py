@@ -19,7 +19,7 @@ import torch
 from fctfg.cli import main
 from fctfg.data.dataset import TalkingClips
 from fctfg.data.manifest import read_manifest, write_manifest
-from fctfg.stages.callbacks.cool_down import remaining
+from fctfg.stages.callbacks.learning_rates import learning_rate_factor
 from fctfg.weights.artifact import load_artifact
 
 HERE = Path(__file__).parent
@@ -135,38 +135,48 @@ def test_2n_batches_equal_n_and_n(place: Place, stage: str) -> None:
     assert one == other
 
 
-@pytest.mark.parametrize("stage", ["encoder", "talking_face"])
-def test_learning_rates_fall_over_the_last_part_of_a_run(place: Place, stage: str) -> None:
-    rates = (
-        "--model.learning_rate=1e-3",
-        "--cool_down=0.5",
-        "--trainer.max_epochs=4",
-    )  # 16 iterations, 8 of them falling
-    assert main(arguments(place, stage, f"{stage}_cooled", *rates)) == 0
-    groups = [
-        group for state in checkpoint(place, f"{stage}_cooled")["optimizer_states"] for group in state["param_groups"]
-    ]
-    assert [group["lr"] for group in groups] == pytest.approx([1e-3 / 8] * len(groups))
+def learning_rates(place: Place, run: str) -> list[float]:
+    """Of each parameter group of each optimiser, in the last iteration."""
+    states = checkpoint(place, run)["optimizer_states"]
+    return [group["lr"] for state in states for group in state["param_groups"]]
 
-    # a longer run starts to fall later, and takes the rate that it is given now
-    longer = (
-        "--model.learning_rate=2e-3",
-        "--cool_down=0.5",
-        "--trainer.max_epochs=6",
-    )  # 24 iterations, 12 of them falling
-    assert main(arguments(place, stage, f"{stage}_cooled", *longer)) == 0
-    groups = [
-        group for state in checkpoint(place, f"{stage}_cooled")["optimizer_states"] for group in state["param_groups"]
-    ]
-    assert [group["lr"] for group in groups] == pytest.approx([2e-3 / 12] * len(groups))
+
+def test_learning_rates_fall_over_the_last_part_of_a_run(place: Place) -> None:
+    own = "--model.init_args.generator_learning_rate=2e-3", "--model.init_args.discriminator_learning_rate=4e-3"
+    run, fall = "talking_face_cooled", (*own, "--model.learning_rate=1e-3", "--cool_down=0.5")
+    # 16 iterations, of which the last 8 fall; the last one has an eighth left
+    assert main(arguments(place, "talking_face", run, *fall, "--trainer.max_epochs=4")) == 0
+    assert learning_rates(place, run) == pytest.approx([1e-3 / 8, 2e-3 / 8, 4e-3 / 8])
+    # three epochs more, of two iterations each: 3.5 of the 7 epochs fall, and half an epoch is left at the end
+    longer = "--trainer.max_epochs=7", "--data.batches_per_epoch=2"
+    assert main(arguments(place, "talking_face", run, *fall, *longer)) == 0
+    assert learning_rates(place, run) == pytest.approx([1e-3 / 7, 2e-3 / 7, 4e-3 / 7])
+
+
+def test_a_run_goes_on_with_the_learning_rate_that_it_is_given(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    run = "encoder_slower"
+    assert main(arguments(place, "encoder", run, "--model.learning_rate=1e-3", "--trainer.max_epochs=1")) == 0
+    assert learning_rates(place, run) == [1e-3]
+    with caplog.at_level("INFO", "fctfg"):
+        assert main(arguments(place, "encoder", run, "--model.learning_rate=5e-4", "--trainer.max_epochs=2")) == 0
+    assert learning_rates(place, run) == [5e-4]
+    assert "goes on otherwise than it began: learning_rate 0.001 -> 0.0005" in caplog.text
 
 
 def test_factor_of_the_learning_rate() -> None:
-    assert [remaining(k, 10, 0.4) for k in range(10)] == pytest.approx([1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
-    assert [remaining(k, 10, 0.0) for k in range(10)] == [1.0] * 10
+    factors = [learning_rate_factor(k / 10, 0.4) for k in range(10)]
+    assert factors == pytest.approx([1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+    assert [learning_rate_factor(k / 10, 0.0) for k in range(10)] == [1.0] * 10
 
 
-@pytest.mark.parametrize("setting", [("--cool_down=1.5",), ("--cool_down=0.2", "--trainer.max_epochs=-1")])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        ("--cool_down=1.5",),
+        ("--cool_down=0.2", "--trainer.max_epochs=-1"),
+        ("--cool_down=0.2", "--trainer.max_steps=10"),
+    ],
+)
 def test_a_cool_down_that_cannot_be_is_refused(
     place: Place, setting: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,7 +203,7 @@ def test_every_epoch_trains_on_other_samples(place: Place, monkeypatch: pytest.M
 @pytest.mark.parametrize("stage", ["generator", "talking_face"])
 def test_ctrl_c_saves_and_the_run_continues_exactly(place: Place, stage: str) -> None:
     run = f"{stage}_interrupted"
-    more = ("--data.batches_per_epoch=10", "--trainer.max_epochs=4")
+    more = ("--data.batches_per_epoch=10", "--trainer.max_epochs=4", "--cool_down=0.8")
     command = [sys.executable, "-m", "fctfg", *arguments(place, stage, run, *more)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     metrics = place[1] / run / "metrics.csv"

@@ -194,7 +194,7 @@ class Stage(pl.LightningModule, ABC):
 
         Returns:
             `stage`; `networks`, the configuration of each network that is trained; `judges`, the file of each frozen
-            one (sha256); `data`, what samples and draws depend on.
+            one (sha256); `data`, what samples, draws and steps depend on.
         """
         networks = {
             name: config_to_dict(module.config)
@@ -202,8 +202,9 @@ class Stage(pl.LightningModule, ABC):
             if hasattr(module, "config") and not self._is_frozen(name) and "_ema" not in name
         }
         judges = {role: self.taken[role] for role in self.frozen.values() if role in self.taken}
+        rates = {name: value for name, value in vars(self).items() if name.endswith("learning_rate")}
         drawn = {"seed": self.seed, "processes": trainer.world_size, "precision": str(trainer.precision)}
-        return {"stage": self.stage, "networks": networks, "judges": judges, "data": data.facts() | drawn}
+        return {"stage": self.stage, "networks": networks, "judges": judges, "data": data.facts() | drawn | rates}
 
     def check_finite(self) -> None:
         """Make sure that no weight is infinite or not a number, before anything is written.

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fctfg.atomic import atomic_path
+from fctfg.atomic import atomic_path, write_json
 from fctfg.errors import FctfgError
 from fctfg.models.audio_encoder import AudioEncoder, AudioEncoderConfig
 from fctfg.models.experts.arcface import ArcFace, ArcFaceConfig
@@ -264,8 +264,7 @@ def write_export(
     save_artifact(weights, networks, stage, full, dtype)
     with weights.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    with atomic_path(weights.with_name("card.json")) as temporary:
-        temporary.write_text(json.dumps({**full, "weights_sha256": digest}, indent=2) + "\n", encoding="utf-8")
+    write_json(weights.with_name("card.json"), {**full, "weights_sha256": digest})
     return weights
 
 

@@ -62,11 +62,19 @@ def config_differences(ours: Any, theirs: Any) -> list[str]:
         Lines such as "resolution is 64 instead of 32" (first value: `theirs`, second: `ours`).
     """
     changes = changed_fields(dataclasses.asdict(ours), dataclasses.asdict(theirs))
-    return [f"{name} is {b} instead of {a}" for name, a, b in changes]
+    return [f"{name} is {there} instead of {here}" for name, here, there in changes]
 
 
 def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """(dotted name, value before, value now) of what differs in nested tables of plain values."""
+    """What differs in nested tables.
+
+    Args:
+        before, now: tables of plain values and tables; a missing key is like None.
+        prefix: of the names.
+
+    Returns:
+        (dotted name, value before, value now) of each value that differs.
+    """
     changes: list[tuple[str, Any, Any]] = []
     for name in [*before, *(name for name in now if name not in before)]:
         a, b = before.get(name), now.get(name)

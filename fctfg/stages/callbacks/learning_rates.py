@@ -1,0 +1,57 @@
+"""Learning rates that fall towards the end of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+
+def learning_rate_factor(done: float, share: float) -> float:
+    """Factor of the learning rate: 1, and over the last part of a run a straight line towards 0 at its end.
+
+    Args:
+        done: part of the run before this iteration, in [0, 1).
+        share: part of the run over which the factor falls, in [0, 1].
+
+    Returns:
+        Factor in (0, 1].
+    """
+    return min(1.0, (1.0 - done) / share) if share else 1.0
+
+
+class LearningRates(pl.Callback):
+    """Holds the learning rates at what the configuration says, and lets them fall over the last part of a run.
+
+    The trapezoid of Zhai et al. (2022, "Scaling Vision Transformers"), whose constant part may be made longer later. A
+    run that was interrupted has the rates of an undisturbed one; one that goes on with more epochs, or with another
+    rate, has those of the configuration that it goes on with. Not in the paper, which says nothing of its schedule.
+
+    Args:
+        share: part of the run (its epochs) over which the rates fall, in [0, 1]; 0 keeps them constant.
+
+    Raises:
+        ValueError: if `share` is outside of that.
+    """
+
+    def __init__(self, share: float) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"cool_down={share}: it is a share of the run, between 0 and 1")
+        self.share = share
+        self._configured: list[list[float]] = []  # learning rate of each parameter group of each optimiser
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # the optimisers are new here: a checkpoint's state comes after this
+        self._configured = [[group["lr"] for group in optimizer.param_groups] for optimizer in trainer.optimizers]
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        done = 0.0
+        if self.share:
+            assert trainer.max_epochs is not None
+            done = (trainer.current_epoch + batch_idx / trainer.num_training_batches) / trainer.max_epochs
+        factor = learning_rate_factor(done, self.share)
+        for optimizer, rates in zip(trainer.optimizers, self._configured, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
