@@ -73,6 +73,34 @@ def compare_frames(made: np.ndarray, true: np.ndarray) -> dict[str, float]:
     }
 
 
+def compare_faces(made: np.ndarray, true: np.ndarray, boxes: np.ndarray) -> dict[str, float]:
+    """Generated against true frames within the box of the face, where most of what moves is.
+
+    A background that stands still is perfect in the copied source, so that over whole frames the copy gains with every
+    pixel that the face leaves free.
+
+    Args:
+        made: uint8 [T, H, W, 3].
+        true: uint8 [T, H, W, 3], whose first one was the source and does not count.
+        boxes: [T, 4], the face in the true frames as (x0, y0, x1, y1), fractions of the frame.
+
+    Returns:
+        `psnr_face` and `psnr_face_copy`, of showing the source all the time, in dB.
+    """
+    images, reference = to_images(made)[1:], to_images(true)[1:]
+    copied = to_images(true[:1]).expand_as(reference)
+    x0, y0, x1, y1 = torch.from_numpy(boxes[1:]).unbind(1)
+    rows, columns = ((torch.arange(size) + 0.5) / size for size in reference.shape[2:])
+    inside_y = (rows >= y0[:, None]) & (rows <= y1[:, None])  # [T - 1, H]
+    inside_x = (columns >= x0[:, None]) & (columns <= x1[:, None])  # [T - 1, W]
+    face = (inside_y[:, None, :, None] & inside_x[:, None, None, :]).expand_as(reference)
+    scale = 10 * face.float().mean((1, 2, 3)).log10()  # the error is averaged over the face only
+    return {
+        name: float((psnr(frames.where(face, reference), reference) + scale).mean())
+        for name, frames in (("psnr_face", images), ("psnr_face_copy", copied))
+    }
+
+
 def _other_mouths(frames: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The frames with the mouths of half the clip away, as `data.decoys` shows them in training."""
     images, places = to_images(frames), torch.from_numpy(points)
@@ -94,10 +122,10 @@ def measure_clip(
         detector: finds the landmarks of the jaw.
 
     Returns:
-        What `compare_frames` gives for the clip driven by itself, with its own sound (`psnr`, ...) and with its own
-        sound but the driver's mouths exchanged for those of another moment (`psnr_hidden_lips`). Correlations of the
-        measured with the rendered jaw opening: `jaw` and `jaw_hidden_lips` likewise, `jaw_swapped_sound` and
-        `jaw_hidden_lips_swapped_sound` when the driver stays and the sound is the other clip's,
+        What `compare_frames` and `compare_faces` give for the clip driven by itself, with its own sound (`psnr`, ...),
+        and with its own sound but the driver's mouths exchanged for those of another moment (`psnr_hidden_lips`).
+        Correlations of the measured with the rendered jaw opening: `jaw` and `jaw_hidden_lips` likewise,
+        `jaw_swapped_sound` and `jaw_hidden_lips_swapped_sound` when the driver stays and the sound is the other clip's,
         `jaw_of_swapped_sound` of the former's frames with that clip's jaw, and `jaw_true_frames`, what the measurement
         itself can reach; NaN where no face was found. `faces_found`: share of the frames with its own sound in which
         one was. With the other sound, the length is that of the shorter clip.
@@ -114,7 +142,8 @@ def measure_clip(
 
     sound = read_wav(data / clip.audio)
     own, unseen = speaks(sound, true), speaks(sound, hidden)
-    figures = compare_frames(own, true) | {"psnr_hidden_lips": compare_frames(unseen, true)["psnr"]}
+    figures = compare_frames(own, true) | compare_faces(own, true, clip.boxes)
+    figures["psnr_hidden_lips"] = compare_frames(unseen, true)["psnr"]
     if corpus is None or other is None:
         return figures
     wrong = read_wav(data / other.audio)

@@ -18,6 +18,7 @@ from fctfg.demo_corpus import root, truth
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
 from fctfg.held_out import (
+    compare_faces,
     compare_frames,
     measure_clip,
     measured_jaw,
@@ -39,6 +40,17 @@ def test_frames_against_themselves_and_against_the_copied_source() -> None:
     assert figures["psnr"] == pytest.approx(20 * math.log10(255 / 5), abs=1e-3)
     assert figures["psnr_copy"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-3)
     assert compare_frames(true, true)["ssim"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_faces_are_compared_within_their_boxes() -> None:
+    true = np.full((3, 32, 32, 3), 100, np.uint8)
+    made = np.full_like(true, 130)  # the background is wrong, and does not count
+    boxes = np.array([[0, 0, 1, 1], [0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 0.5, 0.25]], np.float32)
+    true[1, 16:, 8:24], made[1, 16:, 8:24] = 110, 115
+    true[2, :8, :16], made[2, :8, :16] = 120, 140
+    figures = compare_faces(made, true, boxes)
+    assert figures["psnr_face"] == pytest.approx(np.mean([20 * math.log10(255 / e) for e in (5, 20)]), abs=1e-3)
+    assert figures["psnr_face_copy"] == pytest.approx(np.mean([20 * math.log10(255 / e) for e in (10, 20)]), abs=1e-3)
 
 
 def test_summary_leaves_out_what_could_not_be_measured() -> None:
