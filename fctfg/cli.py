@@ -13,27 +13,28 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import fctfg
 from fctfg.errors import FctfgError, UsageError
 
-FORMATTER = argparse.ArgumentDefaultsHelpFormatter
+STYLE: dict[str, Any] = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter, "allow_abbrev": False}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands but `train`, whose options Lightning's own parser reads."""
     parser = argparse.ArgumentParser(
-        prog="fctfg", description="Fully controllable talking faces: train, use, demonstrate."
+        prog="fctfg", description="Fully controllable talking faces: train, use, demonstrate.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"fctfg {fctfg.__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="the whole road once, on the embedded clips", formatter_class=FORMATTER)
+    demo = commands.add_parser("demo", help="the whole road once, on the embedded clips", **STYLE)
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the demo")
     demo.set_defaults(run=_demo)
 
-    prepare = commands.add_parser("prepare", help="raw videos to a clip data set", formatter_class=FORMATTER)
+    prepare = commands.add_parser("prepare", help="raw videos to a clip data set", **STYLE)
     prepare.add_argument("source", type=Path, help="a video, or a folder of videos (folder name = identity)")
     prepare.add_argument("--out", type=Path, required=True, help="folder of the data set")
     prepare.add_argument("--size", type=int, default=256, help="side of the square clips, pixels")
@@ -55,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     commands.add_parser("train", help="one stage; the same --run again continues", add_help=False)
 
-    generate = commands.add_parser("generate", help="portrait + sound (+ driver) to video", formatter_class=FORMATTER)
+    generate = commands.add_parser("generate", help="portrait + sound (+ driver) to video", **STYLE)
     generate.add_argument(
         "--portrait", type=Path, required=True, help="picture of one face, or a video: its first frame"
     )

@@ -88,6 +88,9 @@ class TrainCommand(LightningCLI):
                 f"trainer.precision={precision}: float16 needs a loss scale, which stages with two networks "
                 f"that take turns do not have; use bf16-mixed"
             )
+        run = self.config["run"]
+        if not run or Path(run).is_absolute() or ".." in Path(run).parts or Path(run) == Path("."):
+            raise UsageError(f"run={run!r}: it is the name of a folder below --runs, such as 'talking_face'")
         epochs, steps = (self.config["trainer"][name] for name in ("max_epochs", "max_steps"))
         if self.config["cool_down"] and (epochs is None or epochs < 0 or steps != -1):
             raise UsageError("cool_down needs a run of known length: set trainer.max_epochs, and no trainer.max_steps")
@@ -164,6 +167,7 @@ class TrainCommand(LightningCLI):
             self.model.check_start()
         else:
             self._check_continuation()
+            say(f"{self.folder} goes on after {self.before['iterations']} iterations")
         with _held(self.folder):
             if self.checkpoint is None and self.last.is_file():
                 raise FctfgError(
@@ -303,7 +307,11 @@ def train(arguments: list[str]) -> None:
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs={"prog": "fctfg train", "description": "Train one stage; run it again to continue."},
+            parser_kwargs={
+                "prog": "fctfg train",
+                "description": "Train one stage; run it again to continue.",
+                "allow_abbrev": False,
+            },
         )
     finally:
         sys.argv = argv
@@ -316,7 +324,7 @@ def train(arguments: list[str]) -> None:
 
 
 def _facts(checkpoint: Path, class_path: str) -> dict[str, Any]:
-    """What a checkpoint says about its run, once it is sure that it can be read and is of the stage.
+    """What a checkpoint says about its run, and its iterations, once it is sure that it is readable and of the stage.
 
     Its tensors are mapped, not copied.
     """
@@ -338,7 +346,8 @@ def _facts(checkpoint: Path, class_path: str) -> dict[str, Any]:
             f"{checkpoint} was written by an earlier fctfg (it lacks {', '.join(sorted(missing))}); continue "
             f"with that version, or choose another --run name"
         )
-    return facts
+    progress = state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]
+    return facts | {"iterations": progress["ready"]}
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -161,6 +161,7 @@ def test_a_run_goes_on_with_the_learning_rate_that_it_is_given(place: Place, cap
         assert main(arguments(place, "encoder", run, "--model.learning_rate=5e-4", "--trainer.max_epochs=2")) == 0
     assert learning_rates(place, run) == [5e-4]
     assert "goes on otherwise than it began: learning_rate 0.001 -> 0.0005" in caplog.text
+    assert f"{place[1] / run} goes on after 4 iterations" in caplog.text
 
 
 def test_factor_of_the_learning_rate() -> None:
@@ -182,6 +183,29 @@ def test_a_cool_down_that_cannot_be_is_refused(
 ) -> None:
     assert main(arguments(place, "encoder", "refused", *setting)) == 2
     assert "cool_down" in capsys.readouterr().err
+    assert not (place[1] / "refused").exists()
+
+
+@pytest.mark.parametrize("name", ["", ".", "../elsewhere", "/elsewhere"])
+def test_a_run_is_a_folder_below_all_runs(place: Place, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [part for part in arguments(place, "encoder") if not part.startswith("--run=")]
+    assert main([*command, f"--run={name}"]) == 2
+    assert "name of a folder below --runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("--data.batch_size=0", "data.batch_size is 0, but must be at least 1"),
+        ("--data.num_workers=-1", "data.num_workers is -1"),
+        ("--trainer.max_epoch=2", "did you mean 'trainer.max_epochs'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(
+    place: Place, setting: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(place, "encoder", "refused", setting)) == 2
+    assert said in capsys.readouterr().err
     assert not (place[1] / "refused").exists()
 
 
@@ -213,7 +237,7 @@ def test_ctrl_c_saves_and_the_run_continues_exactly(place: Place, stage: str) ->
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "Traceback" not in errors
+    assert "Traceback" not in errors and "last.ckpt is saved" in errors
     cut_at = checkpoint(place, run)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
     assert 13 < cut_at < 40
 

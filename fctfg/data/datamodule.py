@@ -30,6 +30,10 @@ class TalkingData(pl.LightningDataModule):
         num_workers: loader processes; 0 decodes in the training process.
         centered_mel: set from `networks.centered_mel`.
         seed: set from the run's seed.
+
+    Raises:
+        ValueError: a number is too small.
+        FctfgError: the data set is missing, damaged, or has no clip that is long enough.
     """
 
     def __init__(
@@ -46,6 +50,11 @@ class TalkingData(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        least = {"batch_size": 1, "batches_per_epoch": 1, "val_samples": 1, "num_workers": 0}
+        given = (batch_size, batches_per_epoch, val_samples, num_workers)
+        for (name, smallest), value in zip(least.items(), given, strict=True):
+            if value < smallest:
+                raise ValueError(f"data.{name} is {value}, but must be at least {smallest}")
         self.root, self.frames = root, frames
         self.batch_size, self.batches_per_epoch, self.val_samples = batch_size, batches_per_epoch, val_samples
         self.num_workers = num_workers

@@ -14,7 +14,7 @@ from torch import nn
 
 from fctfg.atomic import atomic_path
 from fctfg.errors import FctfgError
-from fctfg.stages.base import Stage
+from fctfg.stages.base import Stage, say
 from fctfg.stages.csv_log import CsvLog
 
 
@@ -95,6 +95,7 @@ class LastCheckpoint(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self._leave:
+            say(f"Interrupted; {self.path} is saved, and the same command goes on from it")
             raise Interrupted
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
