@@ -281,6 +281,8 @@ def _check_output(out: Path, inputs: Iterable[Path]) -> None:
     """Raises FctfgError before any work is done where the video could not be written in the end."""
     if out.suffix.lower() != ".mp4":
         raise FctfgError(f"the video {out} must have a name that ends in .mp4")
+    if out.is_dir():
+        raise FctfgError(f"the video {out} cannot be written: it is a folder; name a file in it")
     for path in inputs:
         if path.exists() and out.exists() and path.samefile(out):
             raise FctfgError(f"the video {out} would overwrite an input; choose another name")

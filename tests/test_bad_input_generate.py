@@ -239,6 +239,11 @@ def test_output_of_another_kind(refused: Refused, tmp_path: Path) -> None:
     assert "ends in .mp4" in refused(out=tmp_path / "o.avi")
 
 
+def test_output_that_is_a_folder(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    assert "folder.mp4 cannot be written: it is a folder" in refused(out=tmp_path / "folder.mp4")
+
+
 def test_output_over_an_input(
     run: Path, good: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

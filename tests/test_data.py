@@ -171,7 +171,7 @@ def test_loader_gives_a_batch(clips: Path, workers: int) -> None:
 
 
 def test_empty_split_and_short_clips_are_said(clips: Path) -> None:
-    with pytest.raises(FctfgError, match="split 'val'"):
+    with pytest.raises(FctfgError, match="has no clip in its split 'val'"):
         TalkingClips(clips, "val")
     with pytest.raises(FctfgError, match="100 frames"):
         TalkingClips(clips, "train", frames=100)

@@ -346,6 +346,9 @@ def test_pictures_are_read_upright_and_opaque(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "phone.png"), np.rot90(picture, -1))
     Image.fromarray(np.zeros((4, 4, 4), np.uint8), "RGBA").save(tmp_path / "clear.png")
     assert (read_image(tmp_path / "clear.png") == 255).all()
+    deep = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) * 100
+    Image.fromarray(deep).save(tmp_path / "deep.png")  # 16 bits
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.png")[..., 1], deep // 256)
     write_image(tmp_path / "x.png", picture)
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), picture)
     (tmp_path / "no.png").write_text("no picture")

@@ -71,9 +71,14 @@ class TalkingClips(Dataset[Batch]):
         kept = read_manifest(self.root).kept(split)
         long_enough = [i for i, length in enumerate(kept.column("n_frames")) if length >= shortest]
         if not long_enough:
+            if not kept:
+                raise FctfgError(
+                    f"{self.root} has no clip in its split '{split}'; prepare more people, or give the split a larger "
+                    f"share of them (fctfg prepare --val 0.5 --test 0 divides two people)"
+                )
             raise FctfgError(
                 f"{self.root}: none of the {len(kept)} clips of split '{split}' has the {shortest} frames that a "
-                f"sample needs; prepare longer clips, or more identities so that the split is not empty"
+                f"sample needs; prepare longer clips"
             )
         self.clips: list[Clip] = [kept[i] for i in long_enough]
         self.identities = sorted({clip.identity for clip in self.clips})

@@ -28,6 +28,8 @@ def read_image(path: str | Path) -> Pixels:
             if "A" in image.getbands() or "transparency" in image.info:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            if image.mode.startswith("I"):  # 16 bits a pixel, of which `convert` would clip the upper half
+                image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
             return np.array(image.convert("RGB"), dtype=np.uint8)
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise FctfgError(f"{path} is not a readable picture; give a PNG or JPEG") from error
