@@ -5,7 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import faces_data
 import pytest
+from trained_runs import STAGES, Place, arguments
+
+from fctfg.cli import main
 
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
@@ -22,3 +26,22 @@ def fctfg_command() -> Fctfg:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
     return call
+
+
+@pytest.fixture
+def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No W&B at all."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """All stages, trained for two epochs of four iterations each."""
+    root = tmp_path_factory.mktemp("train")
+    (root / "data").mkdir()
+    place = faces_data.make(root / "data"), root / "runs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "disabled")
+        for stage in STAGES:
+            assert main(arguments(place, stage)) == 0, stage
+    return place

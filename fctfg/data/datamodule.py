@@ -50,11 +50,14 @@ class TalkingData(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        least = {"batch_size": 1, "batches_per_epoch": 1, "val_samples": 1, "num_workers": 0}
-        given = (batch_size, batches_per_epoch, val_samples, num_workers)
-        for (name, smallest), value in zip(least.items(), given, strict=True):
-            if value < smallest:
-                raise ValueError(f"data.{name} is {value}, but must be at least {smallest}")
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("batches_per_epoch", batches_per_epoch, 1),
+            ("val_samples", val_samples, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if value < least:
+                raise ValueError(f"data.{name} is {value}, but must be at least {least}")
         self.root, self.frames = root, frames
         self.batch_size, self.batches_per_epoch, self.val_samples = batch_size, batches_per_epoch, val_samples
         self.num_workers = num_workers

@@ -23,9 +23,9 @@ def learning_rate_factor(done: float, share: float) -> float:
 class LearningRates(pl.Callback):
     """Holds the learning rates at what the configuration says, and lets them fall over the last part of a run.
 
-    The trapezoid of Zhai et al. (2022, "Scaling Vision Transformers"), whose constant part may be made longer later. A
-    run that was interrupted has the rates of an undisturbed one; one that goes on with more epochs, or with another
-    rate, has those of the configuration that it goes on with. Not in the paper, which says nothing of its schedule.
+    Constant rates with a cool-down (Hägele et al. 2024), so that the constant part may be made longer later. A run that
+    was interrupted has the rates of an undisturbed one; one that goes on with more epochs, or with another rate, has
+    those of the configuration that it goes on with. Not in the paper, which says nothing of its schedule.
 
     Args:
         share: part of the run (its epochs) over which the rates fall, in [0, 1]; 0 keeps them constant.
