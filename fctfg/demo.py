@@ -68,17 +68,19 @@ class Training:
         return ["train", *configs, *run, *length, f"--data.batch_size={self.batch_size}", *settings, *taken]
 
 
-_STAGE_2 = {"generator": "generator", "identity_expert": "identity_expert"}
-_EXPERTS = {"sync_expert": "sync_expert", "identity_expert": "identity_expert"}
+_IDENTITY = {"identity_expert": "identity_expert"}
+_EXPERTS = _IDENTITY | {"sync_expert": "sync_expert"}
 
 # Lengths that fit into a quarter of an hour on two cores, installation included.
 TRAININGS = (
     Training("sync_expert", "Stage 0: lip-sync expert", 3, 100, 4, {"learning_rate": 1e-3}),
     Training("identity_expert", "Stage 0: identity expert", 2, 50, 16, {"learning_rate": 1e-3}),
     Training("generator", "Stage 1: StyleGAN2", 3, 150, 8, {"ema_half_life": 0.5, "r1_weight": 0.1}),
-    Training("encoder", "Stage 2: pSp encoder", 3, 100, 4, {"learning_rate": 1e-3}, _STAGE_2),
     Training(
-        "hypernetwork", "Stage 2: hypernetwork", 2, 10, 4, {"learning_rate": 1e-3}, _STAGE_2 | {"inversion": "encoder"}
+        "encoder", "Stage 2: pSp encoder", 3, 100, 4, {"learning_rate": 1e-3}, _IDENTITY | {"generator": "generator"}
+    ),
+    Training(
+        "hypernetwork", "Stage 2: hypernetwork", 2, 10, 4, {"learning_rate": 1e-3}, _IDENTITY | {"inversion": "encoder"}
     ),
     Training(
         "talking_face",

@@ -153,6 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--identities", type=int, default=12)
+    parser.add_argument("--first", type=int, default=0, help="number of the first identity, to enlarge a corpus")
     parser.add_argument("--clips", type=int, default=3, help="per identity")
     parser.add_argument("--seconds", type=float, default=3.5, help="length of each clip")
     parser.add_argument("--size", type=int, default=128, help="side of the frames in px")
@@ -167,7 +168,7 @@ def main() -> None:
     tasks = [
         Task(args.out, ("train", "val", "test")[int(np.searchsorted(ends, i, side="right"))], i, args.clips,
              args.seconds, args.size, args.seed, args.crf)
-        for i in range(args.identities)
+        for i in range(args.first, args.identities)
     ]  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     frames, started = 0, time.perf_counter()
@@ -176,14 +177,17 @@ def main() -> None:
             frames += count
             print(f"{name}: {count} frames, {count / seconds:.1f} frames/s; {done}/{len(tasks)}", flush=True)
     print(f"{frames} frames in {time.perf_counter() - started:.0f} s")
+    record = args.out / "provenance.json"
+    earlier = json.loads(record.read_text())["command"] + "; " if args.first and record.exists() else ""
     provenance = {
         "licence": "CC0-1.0",
         "consent": "rendered, no person depicted",
         "source": f"scripts/render_corpus.py, anny {importlib.metadata.version('anny')}, flite {_flite_version()}",
-        "command": f"python scripts/render_corpus.py --identities {args.identities} --clips {args.clips} "
-        f"--seconds {args.seconds} --size {args.size} --splits {args.splits} --seed {args.seed} --crf {args.crf}",
+        "command": f"{earlier}python scripts/render_corpus.py --first {args.first} --identities {args.identities} "
+        f"--clips {args.clips} --seconds {args.seconds} --size {args.size} --splits {args.splits} --seed {args.seed} "
+        f"--crf {args.crf}",
     }
-    (args.out / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
+    record.write_text(json.dumps(provenance, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -155,16 +155,21 @@ def test_another_judge_is_refused(place: Place, tmp_path: Path, capsys: pytest.C
     assert "is not what" in capsys.readouterr().err
 
 
+def test_a_generator_from_two_places_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    twice = f"--model.init_from.inversion={place[1] / 'encoder'}"
+    assert main(arguments(place, "encoder", "refused", twice)) == 1
+    assert "generator and inversion both say" in capsys.readouterr().err
+
+
 def test_an_encoder_of_another_generator_is_refused_where_a_run_begins(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(place[1], tmp_path / "runs")
     again = (place[0], tmp_path / "runs")
     assert main(arguments(again, "generator", None, "--trainer.max_epochs=3")) == 0  # another one now
-    for stage in ("hypernetwork", "talking_face"):
-        assert main(arguments(again, stage, "fresh")) == 1
-        assert "was trained for another generator" in capsys.readouterr().err
-        assert not (tmp_path / "runs" / "fresh").exists()
+    assert main(arguments(again, "talking_face", "fresh")) == 1
+    assert "was trained for another generator" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "fresh").exists()
     assert main(arguments(again, "talking_face", None, "--trainer.max_epochs=3")) == 0  # it has its own
 
 

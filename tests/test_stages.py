@@ -22,7 +22,7 @@ from fctfg.stages.adversarial import discriminator_loss
 from fctfg.stages.csv_log import CsvLog
 from fctfg.stages.generator import GeneratorStage
 from fctfg.stages.identity_expert import IdentityExpert
-from fctfg.stages.inversion import EncoderStage, HypernetworkStage
+from fctfg.stages.inversion import EncoderStage, HypernetworkStage, InversionWeights
 from fctfg.stages.networks import Networks
 from fctfg.stages.sync_expert import SyncExpert, vary
 from fctfg.stages.talking_face import TalkingFaceStage, TalkingFaceWeights, borrow_audio_layers
@@ -232,12 +232,25 @@ def test_the_encoders_body_starts_as_the_identity_experts(exports: dict[str, str
     assert torch.equal(stage.visual_encoder.latent_avg, stage.generator.latent_avg)
 
 
+def test_an_encoder_goes_on_with_its_generator(exports: dict[str, str]) -> None:
+    taken = {"inversion": exports["inversion"], "identity_expert": exports["identity"]}
+    weights = InversionWeights(lpips=0.0, identity=0.0)
+    stage = EncoderStage(micro(), taken, weights=weights, generator_learning_rate=1e-3).train()
+    assert torch.equal(stage.visual_encoder.latent_avg, stage.generator.latent_avg)
+    images, points = stage._images(batch())
+    terms = stage.terms(images, points, stage.invert(images))
+    assert terms.keys() == {"l2"}  # the others are not computed
+    stage.weigh(terms).backward()
+    assert trained(stage.visual_encoder) and trained(stage.generator.convs)
+    assert [len(group["params"]) > 0 for group in stage.configure_optimizers().param_groups] == [True, True]
+    kept = EncoderStage(micro(), taken).train()
+    assert set(kept.terms(images, points, images)) == {"l2", "lpips", "identity"}
+    kept.weigh({"l2": kept.invert(images).mean()}).backward()
+    assert trained(kept.visual_encoder) and all(p.grad is None for p in kept.generator.parameters())
+
+
 def test_refinement_trains_the_hypernetwork_only(exports: dict[str, str]) -> None:
-    init_from = {
-        "generator": exports["generator"],
-        "identity_expert": exports["identity"],
-        "inversion": exports["inversion"],
-    }
+    init_from = {"identity_expert": exports["identity"], "inversion": exports["inversion"]}
     stage = HypernetworkStage(micro(), init_from, refinements=2).train()
     images, points = stage._images(batch())
     sum(stage.terms(images, points, stage.invert(images)).values()).backward()  # type: ignore[union-attr]

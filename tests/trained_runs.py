@@ -12,7 +12,7 @@ BEFORE = {  # what each stage takes over
     "identity_expert": {},
     "generator": {},
     "encoder": {"generator": "generator", "identity_expert": "identity_expert"},
-    "hypernetwork": {"generator": "generator", "identity_expert": "identity_expert", "inversion": "encoder"},
+    "hypernetwork": {"inversion": "encoder", "identity_expert": "identity_expert"},
     "talking_face": {
         "generator": "generator",
         "identity_expert": "identity_expert",

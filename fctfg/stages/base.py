@@ -28,19 +28,21 @@ say = rank_zero_only(logging.getLogger("fctfg").info)
 class Stage(pl.LightningModule, ABC):
     """A stage of training.
 
-    A subclass names its frozen networks in `frozen` (they are left out of checkpoints and taken over again when a run
-    continues, from files that must not have changed), and gives the networks that the
-    next stage takes over in `exports` and pictures of a fixed validation batch in `pictures`.
+    A subclass gives the networks that the next stage takes over in `exports` and pictures of a fixed validation batch
+    in `pictures`.
 
     Args:
         networks: sizes of all networks.
         init_from: where networks of earlier stages come from: run folders or exported files, by role.
         seed: the run's seed.
+
+    Attributes:
+        frozen: frozen networks by attribute, with the role that each comes from. They are left out of checkpoints and
+            taken over again when a run continues, from files that must not have changed.
     """
 
     stage: ClassVar[str]
     roles: ClassVar[tuple[str, ...]] = ()  # the keys of `init_from`
-    frozen: ClassVar[Mapping[str, str | None]] = {}  # attribute with a frozen network -> role that it comes from
     follows_data: ClassVar[bool] = True  # whether a run may go on with other data
 
     def __init__(self, networks: Networks, init_from: dict[str, str] | None = None, seed: int = 0) -> None:
@@ -48,6 +50,7 @@ class Stage(pl.LightningModule, ABC):
         self.networks = networks
         self.init_from = init_from or {}
         self.seed = seed
+        self.frozen: dict[str, str | None] = {}
         self.taken: dict[str, str] = {}  # role -> sha256 of the file that it was
         self._artifact: tuple[str, Artifact] | None = None  # the role asked for last
         unknown = sorted(set(self.init_from) - set(self.roles))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -41,36 +40,17 @@ def ranger(parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
     return Lookahead(torch.optim.RAdam(parameters, lr=learning_rate, betas=(0.95, 0.999)), alpha=0.5, k=6)
 
 
-def check_same_generator(generator: Generator, encoder: VisualEncoder, init_from: dict[str, str]) -> None:
-    """Make sure that an encoder inverts the generator that stands beside it: it carries its generator's mean of w.
-
-    Raises:
-        FctfgError: it was trained for another generator.
-    """
-    if not torch.equal(encoder.latent_avg, generator.latent_avg):
-        raise FctfgError(
-            f"the visual encoder of {init_from['inversion']} was trained for another generator than that of "
-            f"{init_from['generator']}; name the generator's run that stage 2 started from, or train stage 2 again"
-        )
-
-
 class Inversion(Stage):
-    """What both steps of the inversion share: the frozen generator and judges, the terms, the pictures.
+    """What both steps of the inversion share: the generator and the judges, the terms, the pictures.
 
     Args:
         networks: sizes.
-        init_from: `generator`: a run of stage 1; `identity_expert`: a recogniser; and what the subclass adds.
+        init_from: `identity_expert`: a recogniser; and what the subclass says.
         seed: the run's seed.
         learning_rate: of Ranger (pSp, HyperStyle: 1e-4).
-        weights: of the terms.
+        weights: of the terms; in training, one of weight 0 is not computed.
+        train_generator: whether the generator is not frozen.
     """
-
-    roles: ClassVar[tuple[str, ...]] = ("generator", "identity_expert")
-    frozen: ClassVar[Mapping[str, str | None]] = {
-        "generator": "generator",
-        "identity_expert": "identity_expert",
-        "lpips": None,
-    }
 
     def __init__(
         self,
@@ -79,15 +59,21 @@ class Inversion(Stage):
         seed: int = 0,
         learning_rate: float = 1e-4,
         weights: InversionWeights = InversionWeights(),
+        train_generator: bool = False,
     ) -> None:
         super().__init__(networks, init_from, seed)
         self.learning_rate = learning_rate
         self.weights = weights
-        generator = self.take("generator", "generator", Generator, networks.generator)
-        self.generator = freeze(generator)
+        goes_on = "inversion" in self.init_from or "generator" not in self.roles
+        origin = "inversion" if goes_on else "generator"
+        generator = self.take(origin, "generator", Generator, networks.generator)
+        self.generator = generator if train_generator else freeze(generator)
         recogniser = self.take("identity_expert", "identity_expert", ArcFace, networks.identity_expert)
         self.identity_expert = freeze(recogniser)
         self.lpips = LPIPS(networks.lpips, networks.perceptual.width)
+        self.frozen = {"identity_expert": "identity_expert", "lpips": None}
+        if not train_generator:
+            self.frozen["generator"] = origin
 
     def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Every frame of the batch, [N, 3, H, W], and its points."""
@@ -97,14 +83,19 @@ class Inversion(Stage):
 
     def terms(self, images: Tensor, points: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
         """The loss terms of an inversion, each a scalar."""
-        expert = self.identity_expert
-        with torch.no_grad():
-            target = expert(expert.align(images, points))
-        return {
-            "l2": squared_error(reconstruction, images),
-            "lpips": self.lpips(reconstruction, images),
-            "identity": identity(expert(expert.align(reconstruction, points)), target),
-        }
+        terms = {"l2": squared_error(reconstruction, images)}
+        if self.weights.lpips or not self.training:
+            terms["lpips"] = self.lpips(reconstruction, images)
+        if self.weights.identity or not self.training:
+            expert = self.identity_expert
+            with torch.no_grad():
+                target = expert(expert.align(images, points))
+            terms["identity"] = identity(expert(expert.align(reconstruction, points)), target)
+        return terms
+
+    def weigh(self, terms: dict[str, Tensor]) -> Tensor:
+        """The weighted sum of the terms that were computed, a scalar."""
+        return weighted(terms, {name: getattr(self.weights, name) for name in terms})
 
     @abstractmethod
     def invert(self, images: Tensor) -> Tensor:
@@ -125,12 +116,23 @@ class Inversion(Stage):
 
 
 class EncoderStage(Inversion):
-    """Trains the pSp encoder to invert the frozen generator (Richardson et al. 2021).
+    """Trains the pSp encoder to invert the generator (Richardson et al. 2021).
 
-    Its body starts from the identity expert's when their sizes agree, as pSp's starts from ArcFace's.
+    A new encoder's body starts from the identity expert's when their sizes agree, as pSp's starts from ArcFace's.
+
+    Args:
+        networks: sizes.
+        init_from: `generator`: a run of stage 1; or, instead, `inversion`: a run of this stage, whose encoder and
+            generator are trained further. `identity_expert`: a recogniser.
+        seed: the run's seed.
+        learning_rate: of Ranger (pSp: 1e-4).
+        generator_learning_rate: of the generator, where it is to be trained together with the encoder; None keeps it
+            frozen, as pSp does. Stage 3 trains both; here an image costs a fraction (not in the paper).
+        weights: of the terms; in training, one of weight 0 is not computed.
     """
 
     stage = "encoder"
+    roles: ClassVar[tuple[str, ...]] = ("generator", "inversion", "identity_expert")
 
     def __init__(
         self,
@@ -138,9 +140,19 @@ class EncoderStage(Inversion):
         init_from: dict[str, str] | None = None,
         seed: int = 0,
         learning_rate: float = 1e-4,
+        generator_learning_rate: float | None = None,
         weights: InversionWeights = InversionWeights(),
     ) -> None:
-        super().__init__(networks, init_from, seed, learning_rate, weights)
+        super().__init__(networks, init_from, seed, learning_rate, weights, generator_learning_rate is not None)
+        self.generator_learning_rate = generator_learning_rate
+        if "inversion" in self.init_from:
+            if "generator" in self.init_from:
+                raise FctfgError(
+                    "model.init_args.init_from: generator and inversion both say where the generator comes from; name "
+                    "a run of stage 1, or an encoder's run"
+                )
+            self.visual_encoder = self.take("inversion", "visual_encoder", VisualEncoder, networks.visual_encoder)
+            return
         self.visual_encoder = VisualEncoder(networks.visual_encoder)
         self.visual_encoder.set_latent_avg(self.generator.latent_avg)
         self.announce_new(visual_encoder=self.visual_encoder)
@@ -150,16 +162,19 @@ class EncoderStage(Inversion):
             say("visual_encoder: its body starts as the identity expert's")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return ranger(self.visual_encoder.parameters(), self.learning_rate)
+        groups: list[dict[str, Any]] = [{"params": list(self.visual_encoder.parameters())}]
+        if self.generator_learning_rate is not None:
+            groups.append({"params": list(self.generator.parameters()), "lr": self.generator_learning_rate})
+        return ranger(groups, self.learning_rate)
 
     def invert(self, images: Tensor) -> Tensor:
-        return self.generator(self.visual_encoder(images))
+        return self.generator(self.visual_encoder(images)).float()  # judged in float32 under autocast too
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, points = self._images(batch)
         terms = self.terms(images, points, self.invert(images))
         self.log_terms("train", {name: term.detach() for name, term in terms.items()}, prog_bar=True)
-        return weighted(terms, asdict(self.weights))
+        return self.weigh(terms)
 
     def exports(self) -> dict[str, nn.Module]:
         return {"visual_encoder": self.visual_encoder, "generator": self.generator}
@@ -173,7 +188,7 @@ class HypernetworkStage(Inversion):
 
     Args:
         networks: sizes; this stage builds `hypernetwork`.
-        init_from: as above, and `inversion`: the encoder's run.
+        init_from: `inversion`: the encoder's run (encoder and generator); `identity_expert`: a recogniser.
         seed: the run's seed.
         learning_rate: of Ranger.
         weights: of the terms.
@@ -181,8 +196,7 @@ class HypernetworkStage(Inversion):
     """
 
     stage = "hypernetwork"
-    roles: ClassVar[tuple[str, ...]] = ("generator", "identity_expert", "inversion")
-    frozen: ClassVar[Mapping[str, str | None]] = {**Inversion.frozen, "visual_encoder": "inversion"}
+    roles: ClassVar[tuple[str, ...]] = ("inversion", "identity_expert")
 
     def __init__(
         self,
@@ -195,14 +209,12 @@ class HypernetworkStage(Inversion):
     ) -> None:
         super().__init__(networks, init_from, seed, learning_rate, weights)
         self.automatic_optimization = False
+        self.frozen["visual_encoder"] = "inversion"
         self.refinements = refinements
         encoder = self.take("inversion", "visual_encoder", VisualEncoder, networks.visual_encoder)
         self.visual_encoder = freeze(encoder)
         self.hypernetwork = Hypernetwork(networks.hypernetwork)
         self.announce_new(hypernetwork=self.hypernetwork)
-
-    def check_start(self) -> None:
-        check_same_generator(self.generator, self.visual_encoder, self.init_from)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return ranger(self.hypernetwork.parameters(), self.learning_rate)
@@ -224,7 +236,7 @@ class HypernetworkStage(Inversion):
             deltas = add_deltas(deltas, self.hypernetwork(images, reconstruction))
             reconstruction = self.generator(codes, deltas=deltas)
             terms = self.terms(images, points, reconstruction)
-            self.manual_backward(weighted(terms, asdict(self.weights)))
+            self.manual_backward(self.weigh(terms))
             reconstruction = reconstruction.detach()
             deltas = [None if delta is None else delta.detach() for delta in deltas]
         optimizer.step()  # type: ignore[union-attr]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
@@ -35,7 +34,6 @@ from fctfg.ops.windows import middle_frame
 from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_loss
 from fctfg.stages.base import Stage, say
-from fctfg.stages.inversion import check_same_generator
 from fctfg.stages.networks import Networks
 
 
@@ -78,10 +76,10 @@ class TalkingFaceStage(Stage):
 
     Args:
         networks: sizes; this stage builds the audio encoder and the latent networks.
-        init_from: `generator`: a run of stage 1 (generator, discriminator); `inversion`: a run of stage 2 (visual
-            encoder, and hypernetwork when `networks.fctfg.hypernetwork` uses it); or, instead of these two,
-            `talking_face`: a run of this stage or the weights of one, to go on with other data (a file without a
-            discriminator gets a new one). `sync_expert`, `identity_expert`: runs of stage 0.
+        init_from: `generator`: a run of stage 1 (discriminator); `inversion`: a run of stage 2 (visual encoder, the
+            generator that it inverts, and the hypernetwork when `networks.fctfg.hypernetwork` uses it); or, instead of
+            these two, `talking_face`: a run of this stage or the weights of one, to go on with other data (a file
+            without a discriminator gets a new one). `sync_expert`, `identity_expert`: runs of stage 0.
         seed: the run's seed.
         learning_rate: of Adam, all networks (paper: 1e-4).
         generator_learning_rate: of the generator; None takes `learning_rate`. Its weights are of unit size (equalized
@@ -99,11 +97,6 @@ class TalkingFaceStage(Stage):
 
     stage = "talking_face"
     roles: ClassVar[tuple[str, ...]] = ("generator", "inversion", "talking_face", "sync_expert", "identity_expert")
-    frozen: ClassVar[Mapping[str, str | None]] = {
-        "sync_expert": "sync_expert",
-        "identity_expert": "identity_expert",
-        "vgg": None,
-    }
 
     def __init__(
         self,
@@ -123,6 +116,7 @@ class TalkingFaceStage(Stage):
     ) -> None:
         super().__init__(networks, init_from, seed)
         self.automatic_optimization = False
+        self.frozen = {"sync_expert": "sync_expert", "identity_expert": "identity_expert", "vgg": None}
         self.learning_rate = learning_rate
         self.generator_learning_rate, self.discriminator_learning_rate = (
             learning_rate if rate is None else rate for rate in (generator_learning_rate, discriminator_learning_rate)
@@ -137,7 +131,7 @@ class TalkingFaceStage(Stage):
                 f"model.init_args.init_from: talking_face and {doubled[0]} both say where the networks come from; "
                 f"name a run of stage 3, or runs of stages 1 and 2"
             )
-        generator = self.take(whole or "generator", "generator", Generator, networks.generator)
+        generator = self.take(whole or "inversion", "generator", Generator, networks.generator)
         if whole and not self.holds(whole, "discriminator"):
             self.discriminator = Discriminator(networks.discriminator)
             self.announce_new(discriminator=self.discriminator)
@@ -173,8 +167,15 @@ class TalkingFaceStage(Stage):
             raise FctfgError(f"data.frames is {data.frames}, but the sync expert looks at {FRAMES}; set it to {FRAMES}")
 
     def check_start(self) -> None:
-        if "talking_face" not in self.init_from:
-            check_same_generator(self.network.generator, self.network.visual_encoder, self.init_from)
+        if "talking_face" in self.init_from:
+            return
+        trained_with = self.take("generator", "generator", Generator)
+        if not torch.equal(trained_with.latent_avg, self.network.generator.latent_avg):
+            raise FctfgError(
+                f"the encoder of {self.init_from['inversion']} was trained for another generator than that of "
+                f"{self.init_from['generator']}; name the run of stage 1 that stage 2 started from, or train stage 2 "
+                f"again"
+            )
 
     def driver(self, batch: Batch) -> Tensor:
         """What the network sees of the driving frames, [B, T, 3, H, W].
