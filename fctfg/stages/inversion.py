@@ -67,6 +67,7 @@ class Inversion(Stage):
         goes_on = "inversion" in self.init_from or "generator" not in self.roles
         origin = "inversion" if goes_on else "generator"
         generator = self.take(origin, "generator", Generator, networks.generator)
+        generator.style.requires_grad_(False)  # an inversion starts from w
         self.generator = generator if train_generator else freeze(generator)
         recogniser = self.take("identity_expert", "identity_expert", ArcFace, networks.identity_expert)
         self.identity_expert = freeze(recogniser)
@@ -164,7 +165,8 @@ class EncoderStage(Inversion):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         groups: list[dict[str, Any]] = [{"params": list(self.visual_encoder.parameters())}]
         if self.generator_learning_rate is not None:
-            groups.append({"params": list(self.generator.parameters()), "lr": self.generator_learning_rate})
+            drawn = [p for p in self.generator.parameters() if p.requires_grad]
+            groups.append({"params": drawn, "lr": self.generator_learning_rate})
         return ranger(groups, self.learning_rate)
 
     def invert(self, images: Tensor) -> Tensor:
