@@ -1,6 +1,7 @@
 """Loss terms by their formulas, on numbers worked out separately."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from fctfg.losses.orthogonality import orthogonality
 from fctfg.losses.perceptual import perceptual
 from fctfg.losses.reconstruction import reconstruction, squared_error
 from fctfg.losses.sync import sync
-from fctfg.losses.weighted import weighted
+from fctfg.losses.weighted import LossWeights, weighted
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
@@ -178,11 +179,20 @@ def test_the_margin_leaves_finite_gradients_at_the_ends() -> None:
 
 
 def test_terms_and_weights_must_have_the_same_names() -> None:
+    @dataclass(frozen=True)
+    class Weights(LossWeights):
+        identity: float = 0.5
+        sync: float = 0.1
+        lpips: float = 0.0
+
     terms = {"sync": torch.tensor(2.0), "identity": torch.tensor(3.0, requires_grad=True)}
-    assert weighted(terms, {"identity": 0.5, "sync": 0.1}).item() == pytest.approx(1.7)
-    with pytest.raises(ValueError, match=r"without a weight: \['identity'\]"):
-        weighted(terms, {"sync": 0.1})
-    with pytest.raises(ValueError, match=r"without a term: \['snyc'\]"):
-        weighted(terms, {"identity": 0.5, "sync": 0.1, "snyc": 1.0})
+    assert weighted(terms, Weights()).item() == pytest.approx(1.7)  # a term of weight 0 may be left out, or not
+    assert weighted(terms | {"lpips": torch.tensor(9.0)}, Weights()).item() == pytest.approx(1.7)
+    assert Weights().computed(training=True) == {"identity", "sync"}
+    assert Weights().computed(training=False) == {"identity", "sync", "lpips"}
+    with pytest.raises(ValueError, match=r"without a weight: \['snyc'\]"):
+        weighted(terms | {"snyc": torch.tensor(1.0)}, Weights())
+    with pytest.raises(ValueError, match=r"without a term: \['lpips'\]"):
+        weighted(terms, Weights(lpips=1.0))
     with pytest.raises(ValueError):
-        weighted({}, {})
+        weighted({}, Weights())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fctfg.data.batch import Batch
 from fctfg.errors import FctfgError
+from fctfg.losses.weighted import weighted
 from fctfg.models.audio_encoder import AudioEncoder
 from fctfg.models.experts.syncnet import SyncNet
 from fctfg.models.stylegan2 import Discriminator
@@ -129,6 +130,15 @@ def test_each_term_trains_its_networks_and_no_judge(exports: dict[str, str], ter
         assert not any(module.training for module in judge.modules())
 
 
+def test_a_judge_without_weight_is_not_asked(exports: dict[str, str]) -> None:
+    weights = TalkingFaceWeights(sync=0.0, identity=0.0, perceptual=0.0, adversarial=0.0)
+    stage = talking_face(exports, weights=weights).train()
+    data = batch()
+    output = stage.network(data.source, stage.driver(data), data.mel)
+    assert stage.terms(data, output).keys() == {"orthogonality", "reconstruction"}
+    assert stage.eval().terms(data, output).keys() == asdict(TalkingFaceWeights()).keys()  # validation shows all
+
+
 def test_weights_are_the_papers() -> None:
     assert asdict(TalkingFaceWeights()) == {
         "orthogonality": 1.0,
@@ -240,12 +250,12 @@ def test_an_encoder_goes_on_with_its_generator(exports: dict[str, str]) -> None:
     images, points = stage._images(batch())
     terms = stage.terms(images, points, stage.invert(images))
     assert terms.keys() == {"l2"}  # the others are not computed
-    stage.weigh(terms).backward()
+    weighted(terms, weights).backward()
     assert trained(stage.visual_encoder) and trained(stage.generator.convs)
     assert [len(group["params"]) > 0 for group in stage.configure_optimizers().param_groups] == [True, True]
     kept = EncoderStage(micro(), taken).train()
     assert set(kept.terms(images, points, images)) == {"l2", "lpips", "identity"}
-    kept.weigh({"l2": kept.invert(images).mean()}).backward()
+    kept.invert(images).sum().backward()
     assert trained(kept.visual_encoder) and all(p.grad is None for p in kept.generator.parameters())
 
 

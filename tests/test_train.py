@@ -16,7 +16,7 @@ from trained_runs import CONFIGS, STAGES, Place, arguments, checkpoint, equal
 from fctfg.cli import main
 from fctfg.data.dataset import TalkingClips
 from fctfg.stages.callbacks.learning_rates import learning_rate_factor
-from fctfg.weights.artifact import load_artifact
+from fctfg.weights.artifact import build, load_artifact
 
 pytestmark = pytest.mark.usefixtures("untracked")
 
@@ -196,6 +196,14 @@ def test_stage_3_goes_on_with_other_data(place: Place, tmp_path: Path, capsys: p
         main([*command, *taken, "--run=other", "--networks.audio_encoder.dim=8", "--networks.fctfg.audio_dim=8"]) == 1
     )
     assert "audio_encoder has another configuration" in capsys.readouterr().err
+
+
+def test_without_its_term_the_discriminator_rests(place: Place) -> None:
+    assert main(arguments(place, "talking_face", "no_judge", "--model.init_args.weights.adversarial=0")) == 0
+    before, after = (build(load_artifact(place[1] / run), "discriminator") for run in ("generator", "no_judge"))
+    assert equal(before.state_dict(), after.state_dict())
+    trained = build(load_artifact(place[1] / "talking_face"), "discriminator")
+    assert not equal(before.state_dict(), trained.state_dict())
 
 
 def test_centered_windows_reach_training_and_use(place: Place) -> None:

@@ -21,21 +21,26 @@ class LossWeights:
         if wrong:
             raise ValueError(f"weights of loss terms must be finite and not negative: {wrong}")
 
+    def computed(self, training: bool) -> set[str]:
+        """Names of the terms to compute: in training those with a weight, otherwise all."""
+        return {name for name, weight in asdict(self).items() if weight or not training}
 
-def weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+
+def weighted(terms: Mapping[str, Tensor], weights: LossWeights) -> Tensor:
     """The sum of terms by their weights; a term and its weight have one name.
 
     Args:
-        terms: scalars by name.
-        weights: by the same names.
+        terms: scalars by name; one of weight 0 may be left out.
+        weights: of all terms.
 
     Returns:
         a scalar.
 
     Raises:
-        ValueError: if the two do not have exactly the same names, or there are none.
+        ValueError: a term has no weight, or a weight other than 0 no term.
     """
-    if terms.keys() != weights.keys() or not terms:
-        missing, unknown = sorted(terms.keys() - weights.keys()), sorted(weights.keys() - terms.keys())
+    by_name = asdict(weights)
+    missing, unknown = sorted(terms.keys() - by_name.keys()), sorted(weights.computed(True) - terms.keys())
+    if missing or unknown:
         raise ValueError(f"loss terms without a weight: {missing}; weights without a term: {unknown}")
-    return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+    return torch.stack([by_name[name] * value for name, value in terms.items()]).sum()

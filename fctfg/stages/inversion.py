@@ -83,20 +83,17 @@ class Inversion(Stage):
         return images, points
 
     def terms(self, images: Tensor, points: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
-        """The loss terms of an inversion, each a scalar."""
+        """The loss terms of an inversion, each a scalar; in training those that have a weight, and always `l2`."""
+        computed = self.weights.computed(self.training)
         terms = {"l2": squared_error(reconstruction, images)}
-        if self.weights.lpips or not self.training:
+        if "lpips" in computed:
             terms["lpips"] = self.lpips(reconstruction, images)
-        if self.weights.identity or not self.training:
+        if "identity" in computed:
             expert = self.identity_expert
             with torch.no_grad():
                 target = expert(expert.align(images, points))
             terms["identity"] = identity(expert(expert.align(reconstruction, points)), target)
         return terms
-
-    def weigh(self, terms: dict[str, Tensor]) -> Tensor:
-        """The weighted sum of the terms that were computed, a scalar."""
-        return weighted(terms, {name: getattr(self.weights, name) for name in terms})
 
     @abstractmethod
     def invert(self, images: Tensor) -> Tensor:
@@ -176,7 +173,7 @@ class EncoderStage(Inversion):
         images, points = self._images(batch)
         terms = self.terms(images, points, self.invert(images))
         self.log_terms("train", {name: term.detach() for name, term in terms.items()}, prog_bar=True)
-        return self.weigh(terms)
+        return weighted(terms, self.weights)
 
     def exports(self) -> dict[str, nn.Module]:
         return {"visual_encoder": self.visual_encoder, "generator": self.generator}
@@ -238,7 +235,7 @@ class HypernetworkStage(Inversion):
             deltas = add_deltas(deltas, self.hypernetwork(images, reconstruction))
             reconstruction = self.generator(codes, deltas=deltas)
             terms = self.terms(images, points, reconstruction)
-            self.manual_backward(self.weigh(terms))
+            self.manual_backward(weighted(terms, self.weights))
             reconstruction = reconstruction.detach()
             deltas = [None if delta is None else delta.detach() for delta in deltas]
         optimizer.step()  # type: ignore[union-attr]

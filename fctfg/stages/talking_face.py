@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -85,7 +85,8 @@ class TalkingFaceStage(Stage):
         generator_learning_rate: of the generator; None takes `learning_rate`. Its weights are of unit size (equalized
             learning rate), so that it bears StyleGAN2's 2e-3 where the encoders do not.
         discriminator_learning_rate: None takes `learning_rate`.
-        weights: of the six terms.
+        weights: of the six terms; in training, one of weight 0 is not computed, and without the adversarial one the
+            discriminator rests.
         orthogonality_form: "mean" or "sum" over the channels, or "cosine", the paper's ablation.
         borrow_audio: start the audio encoder as the sync expert's where their widths agree (the paper starts it as
             Wav2Lip's).
@@ -200,23 +201,30 @@ class TalkingFaceStage(Stage):
         ]
 
     def terms(self, batch: Batch, output: Output) -> dict[str, Tensor]:
-        """The six terms of the generator's side (Eq. 3-8), each a scalar."""
+        """The six terms of the generator's side (Eq. 3-8), each a scalar; in training, a judge whose term has no weight
+        is not asked."""
+        computed = self.weights.computed(self.training)
         fake, real = output.frames.flatten(0, 1), batch.driving.flatten(0, 1)
-        points = batch.points.flatten(0, 1)
-        recogniser = self.identity_expert
-        spoken = batch.mel[:, middle_frame(self.network.config.centered_mel)]  # [B, 1, 80, 16]
-        sound, mouth = self.sync_expert(spoken, self.sync_expert.mouths(output.frames, batch.points))
-        with torch.no_grad():
-            person = recogniser(recogniser.align(real, points))
-            real_features = self.vgg(real)
-        return {
+        terms = {
             "orthogonality": orthogonality(output.z_canonical, output.z_motion, self.orthogonality_form),
-            "sync": sync(mouth, sound),
-            "identity": identity(recogniser(recogniser.align(fake, points)), person),
             "reconstruction": reconstruction(fake, real),
-            "perceptual": perceptual(self.vgg(fake), real_features),
-            "adversarial": g_nonsaturating(self.discriminator(fake)),
         }
+        if "sync" in computed:
+            spoken = batch.mel[:, middle_frame(self.network.config.centered_mel)]  # [B, 1, 80, 16]
+            sound, mouth = self.sync_expert(spoken, self.sync_expert.mouths(output.frames, batch.points))
+            terms["sync"] = sync(mouth, sound)
+        if "identity" in computed:
+            recogniser, points = self.identity_expert, batch.points.flatten(0, 1)
+            with torch.no_grad():
+                person = recogniser(recogniser.align(real, points))
+            terms["identity"] = identity(recogniser(recogniser.align(fake, points)), person)
+        if "perceptual" in computed:
+            with torch.no_grad():
+                real_features = self.vgg(real)
+            terms["perceptual"] = perceptual(self.vgg(fake), real_features)
+        if "adversarial" in computed:
+            terms["adversarial"] = g_nonsaturating(self.discriminator(fake))
+        return terms
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         optimizer_g, optimizer_d = self.optimizers()  # type: ignore[attr-defined]
@@ -224,17 +232,19 @@ class TalkingFaceStage(Stage):
         self.toggle_optimizer(optimizer_g)
         output = self.network(batch.source, self.driver(batch), batch.mel)
         terms = self.terms(batch, output)
-        loss = weighted(terms, asdict(self.weights))
+        loss = weighted(terms, self.weights)
         self.descend(loss, optimizer_g, list(self.network.parameters()), self.clip_gradient)
         self.untoggle_optimizer(optimizer_g)
 
-        self.toggle_optimizer(optimizer_d)
-        real, fake = batch.driving.flatten(0, 1), output.frames.detach().flatten(0, 1)
-        d_loss, judged = discriminator_loss(
-            self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every
-        )
-        self.descend(d_loss, optimizer_d, list(self.discriminator.parameters()))
-        self.untoggle_optimizer(optimizer_d)
+        judged: dict[str, Tensor] = {}
+        if self.weights.adversarial:
+            self.toggle_optimizer(optimizer_d)
+            real, fake = batch.driving.flatten(0, 1), output.frames.detach().flatten(0, 1)
+            d_loss, judged = discriminator_loss(
+                self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every
+            )
+            self.descend(d_loss, optimizer_d, list(self.discriminator.parameters()))
+            self.untoggle_optimizer(optimizer_d)
 
         ema.update(self.network_ema, self.network, self.ema_decay)
         shown = {name: term.detach() for name, term in (terms | judged).items()}
