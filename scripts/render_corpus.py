@@ -178,12 +178,13 @@ def main() -> None:
             print(f"{name}: {count} frames, {count / seconds:.1f} frames/s; {done}/{len(tasks)}", flush=True)
     print(f"{frames} frames in {time.perf_counter() - started:.0f} s")
     record = args.out / "provenance.json"
-    earlier = json.loads(record.read_text())["command"] + "; " if args.first and record.exists() else ""
+    first = f"--first {args.first} " if args.first else ""
+    earlier = json.loads(record.read_text())["command"] + "; " if first and record.exists() else ""
     provenance = {
         "licence": "CC0-1.0",
         "consent": "rendered, no person depicted",
         "source": f"scripts/render_corpus.py, anny {importlib.metadata.version('anny')}, flite {_flite_version()}",
-        "command": f"{earlier}python scripts/render_corpus.py --first {args.first} --identities {args.identities} "
+        "command": f"{earlier}python scripts/render_corpus.py {first}--identities {args.identities} "
         f"--clips {args.clips} --seconds {args.seconds} --size {args.size} --splits {args.splits} --seed {args.seed} "
         f"--crf {args.crf}",
     }

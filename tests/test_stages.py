@@ -1,7 +1,5 @@
 """The stages' steps: which network each term trains, and what keeps runs exact."""
 
-import multiprocessing
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +18,12 @@ from fctfg.models.experts.syncnet import SyncNet
 from fctfg.models.stylegan2 import Discriminator
 from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_loss
-from fctfg.stages.csv_log import CsvLog
 from fctfg.stages.generator import GeneratorStage
 from fctfg.stages.identity_expert import IdentityExpert
 from fctfg.stages.inversion import EncoderStage, HypernetworkStage, InversionWeights
 from fctfg.stages.networks import Networks
 from fctfg.stages.sync_expert import SyncExpert, vary
 from fctfg.stages.talking_face import TalkingFaceStage, TalkingFaceWeights, borrow_audio_layers
-from fctfg.train import wandb_key_is_known
 from fctfg.weights.artifact import save_artifact
 
 MICRO = yaml.safe_load((Path(__file__).parent / "micro.yaml").read_text())["networks"]
@@ -352,62 +348,3 @@ def test_varied_windows_stay_in_place_and_in_range() -> None:
 def test_resolutions_must_agree() -> None:
     with pytest.raises(Exception, match="resolution"):
         micro(discriminator={"resolution": 64, "channel_base": 256, "channel_max": 16})
-
-
-def test_csv_goes_on_where_the_checkpoint_is(tmp_path: Path) -> None:
-    log = CsvLog(tmp_path / "metrics.csv")
-    for step in range(5):
-        log.log_metrics({"train/x": step / 3, "epoch": 0.0}, step)
-    log.rewind(3)
-    CsvLog(tmp_path / "metrics.csv").log_metrics({"train/x": 9.0}, 3)
-    rows = (tmp_path / "metrics.csv").read_text().split()
-    assert rows == [
-        "iteration,name,value",
-        "0,train/x,0.0",
-        f"1,train/x,{1 / 3!r}",
-        f"2,train/x,{2 / 3!r}",
-        "3,train/x,9.0",
-    ]
-
-
-def test_wandb_is_online_only_with_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    assert not wandb_key_is_known()
-    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret\n")
-    assert wandb_key_is_known()
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert not wandb_key_is_known()
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    assert wandb_key_is_known()
-
-
-def _rank(rank: int, port: int, drift: float, found: "multiprocessing.Queue[str]") -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
-    from fctfg.stages.callbacks.last_checkpoint import weights_agree
-
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    module = nn.Linear(2, 2)
-    with torch.no_grad():
-        module.weight.fill_(1.0 + drift * rank)
-        module.bias.zero_()
-    found.put(str(weights_agree(module)))
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.parametrize(("drift", "agree"), [(0.0, "True"), (1e-6, "False")])
-def test_drifting_ranks_are_noticed(drift: float, agree: str) -> None:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    found = context.Queue()
-    ranks = [context.Process(target=_rank, args=(rank, port, drift, found)) for rank in range(2)]
-    for process in ranks:
-        process.start()
-    answers = [found.get(timeout=120) for _ in ranks]
-    for process in ranks:
-        process.join(60)
-    assert answers == [agree, agree]

@@ -85,14 +85,15 @@ def test_learning_rates_fall_over_the_last_part_of_a_run(place: Place) -> None:
     assert learning_rates(place, run) == pytest.approx([1e-3 / 7, 2e-3 / 7, 4e-3 / 7])
 
 
-def test_a_run_goes_on_with_the_learning_rate_that_it_is_given(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_goes_on_with_the_settings_that_it_is_given(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     run = "encoder_slower"
     assert main(arguments(place, "encoder", run, "--model.learning_rate=1e-3", "--trainer.max_epochs=1")) == 0
     assert learning_rates(place, run) == [1e-3]
     with caplog.at_level("INFO", "fctfg"):
-        assert main(arguments(place, "encoder", run, "--model.learning_rate=5e-4", "--trainer.max_epochs=2")) == 0
+        changed = "--model.learning_rate=5e-4", "--model.init_args.weights.lpips=0.4"
+        assert main(arguments(place, "encoder", run, *changed, "--trainer.max_epochs=2")) == 0
     assert learning_rates(place, run) == [5e-4]
-    assert "goes on otherwise than it began: learning_rate 0.001 -> 0.0005" in caplog.text
+    assert "goes on otherwise than it began: learning_rate 0.001 -> 0.0005; weights.lpips 0.8 -> 0.4" in caplog.text
     assert f"{place[1] / run} goes on after 4 iterations" in caplog.text
 
 

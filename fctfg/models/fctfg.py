@@ -205,7 +205,7 @@ class FCTFG(nn.Module):
         batch_and_time = z_fused.shape[:2]
         codes = z_source[:, None].expand(-1, batch_and_time[1], -1, -1)  # [B, T, L, D]
         codes = codes.index_copy(2, self.manipulated, z_fused.to(codes.dtype))
-        frames = self.generator(codes.flatten(0, 1), deltas=deltas).float()  # judged in float32 under autocast too
+        frames = self.generator(codes.flatten(0, 1), deltas=deltas)
         return frames.unflatten(0, batch_and_time)
 
     def forward(self, source: Tensor, driving: Tensor, mel: Tensor) -> Output:

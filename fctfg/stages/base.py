@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, ClassVar, TypeVar
 
 import pytorch_lightning as pl
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from fctfg.data.batch import Batch
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
+from fctfg.losses.weighted import LossWeights
 from fctfg.randomness import derive_seed
 from fctfg.stages.networks import Networks
 from fctfg.weights.artifact import Artifact, build, load_artifact
@@ -197,7 +199,7 @@ class Stage(pl.LightningModule, ABC):
 
         Returns:
             `stage`; `networks`, the configuration of each network that is trained; `judges`, the file of each frozen
-            one (sha256); `data`, what samples, draws and steps depend on.
+            one (sha256); `data`, what samples, draws, terms and steps depend on.
         """
         networks = {
             name: config_to_dict(module.config)
@@ -206,8 +208,10 @@ class Stage(pl.LightningModule, ABC):
         }
         judges = {role: self.taken[role] for role in self.frozen.values() if role in self.taken}
         rates = {name: value for name, value in vars(self).items() if name.endswith("learning_rate")}
+        weights = {name: asdict(value) for name, value in vars(self).items() if isinstance(value, LossWeights)}
         drawn = {"seed": self.seed, "processes": trainer.world_size, "precision": str(trainer.precision)}
-        return {"stage": self.stage, "networks": networks, "judges": judges, "data": data.facts() | drawn | rates}
+        settings = data.facts() | drawn | rates | weights
+        return {"stage": self.stage, "networks": networks, "judges": judges, "data": settings}
 
     def check_finite(self) -> None:
         """Make sure that no weight is infinite or not a number, before anything is written.

@@ -49,6 +49,7 @@ class Inversion(Stage):
         seed: the run's seed.
         learning_rate: of Ranger (pSp, HyperStyle: 1e-4).
         weights: of the terms; in training, one of weight 0 is not computed.
+        origin: role that the generator comes from.
         train_generator: whether the generator is not frozen.
     """
 
@@ -59,13 +60,12 @@ class Inversion(Stage):
         seed: int = 0,
         learning_rate: float = 1e-4,
         weights: InversionWeights = InversionWeights(),
+        origin: str = "inversion",
         train_generator: bool = False,
     ) -> None:
         super().__init__(networks, init_from, seed)
         self.learning_rate = learning_rate
         self.weights = weights
-        goes_on = "inversion" in self.init_from or "generator" not in self.roles
-        origin = "inversion" if goes_on else "generator"
         generator = self.take(origin, "generator", Generator, networks.generator)
         generator.style.requires_grad_(False)  # an inversion starts from w
         self.generator = generator if train_generator else freeze(generator)
@@ -125,7 +125,7 @@ class EncoderStage(Inversion):
         seed: the run's seed.
         learning_rate: of Ranger (pSp: 1e-4).
         generator_learning_rate: of the generator, where it is to be trained together with the encoder; None keeps it
-            frozen, as pSp does. Stage 3 trains both; here an image costs a fraction (not in the paper).
+            frozen, as pSp does (not in the paper, which trains both in stage 3 only).
         weights: of the terms; in training, one of weight 0 is not computed.
     """
 
@@ -141,14 +141,16 @@ class EncoderStage(Inversion):
         generator_learning_rate: float | None = None,
         weights: InversionWeights = InversionWeights(),
     ) -> None:
-        super().__init__(networks, init_from, seed, learning_rate, weights, generator_learning_rate is not None)
+        goes_on = "inversion" in (init_from or {})
+        if goes_on and "generator" in (init_from or {}):
+            raise FctfgError(
+                "model.init_args.init_from: generator and inversion both say where the generator comes from; name a "
+                "run of stage 1, or an encoder's run"
+            )
+        origin, train_generator = "inversion" if goes_on else "generator", generator_learning_rate is not None
+        super().__init__(networks, init_from, seed, learning_rate, weights, origin, train_generator)
         self.generator_learning_rate = generator_learning_rate
-        if "inversion" in self.init_from:
-            if "generator" in self.init_from:
-                raise FctfgError(
-                    "model.init_args.init_from: generator and inversion both say where the generator comes from; name "
-                    "a run of stage 1, or an encoder's run"
-                )
+        if goes_on:
             self.visual_encoder = self.take("inversion", "visual_encoder", VisualEncoder, networks.visual_encoder)
             return
         self.visual_encoder = VisualEncoder(networks.visual_encoder)
@@ -167,7 +169,7 @@ class EncoderStage(Inversion):
         return ranger(groups, self.learning_rate)
 
     def invert(self, images: Tensor) -> Tensor:
-        return self.generator(self.visual_encoder(images)).float()  # judged in float32 under autocast too
+        return self.generator(self.visual_encoder(images))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, points = self._images(batch)

@@ -35,6 +35,7 @@ from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_loss
 from fctfg.stages.base import Stage, say
 from fctfg.stages.networks import Networks
+from fctfg.weights.artifact import build
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ class TalkingFaceStage(Stage):
     def check_start(self) -> None:
         if "talking_face" in self.init_from:
             return
-        trained_with = self.take("generator", "generator", Generator)
+        trained_with = build(self._load("generator"), "generator")
+        assert isinstance(trained_with, Generator)
         if not torch.equal(trained_with.latent_avg, self.network.generator.latent_avg):
             raise FctfgError(
                 f"the encoder of {self.init_from['inversion']} was trained for another generator than that of "
