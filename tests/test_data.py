@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from fctfg.data.augment import LEVEL, augment
 from fctfg.data.batch import Batch
 from fctfg.data.clip import read_clip
 from fctfg.data.dataset import TalkingClips, clip_mel, mirror_points
@@ -120,6 +121,36 @@ def test_flip_mirrors_pictures_and_points_alike(clips: Path) -> None:
     assert 4 <= flipped <= 20
     points = torch.rand(7, 5, 2)
     assert torch.allclose(mirror_points(mirror_points(points)), points, atol=1e-6)
+
+
+def test_augmentation_moves_points_with_the_picture() -> None:
+    size, places = 64, torch.tensor([[0.3, 0.4], [0.7, 0.35], [0.5, 0.65]])
+    middles = (torch.arange(size) + 0.5) / size
+    x, y = middles[None, None], middles[None, :, None]
+    spots = torch.exp(-((x - places[:, 0, None, None]) ** 2 + (y - places[:, 1, None, None]) ** 2) / (2 * 0.03**2))
+    images = (spots * 2 - 1)[:, None].expand(3, 3, size, size)  # one spot in each
+    largest = torch.zeros(())
+    for seed in range(20):
+        moved, points = augment(images, places[:, None], np.random.default_rng(seed))
+        weight = (moved - moved.amin((2, 3), keepdim=True))[:, 0]
+        weight = weight / weight.sum((1, 2), keepdim=True)
+        found = torch.stack([(weight * x).sum((1, 2)), (weight * y).sum((1, 2))], dim=-1)
+        assert torch.allclose(found, points[:, 0], atol=0.004)  # a quarter of a pixel
+        largest = torch.maximum(largest, (points[:, 0] - places).abs().max())
+    assert largest > 0.02
+
+
+def test_augmentation_is_the_same_for_all_frames_and_stays_in_range(clips: Path) -> None:
+    frame = torch.rand(1, 3, SIZE, SIZE) * 2 - 1
+    images, points = augment(
+        frame.expand(4, -1, -1, -1), torch.rand(1, 5, 2).expand(4, -1, -1), np.random.default_rng(0)
+    )
+    assert torch.equal(images, images[:1].expand_as(images)) and torch.equal(points, points[:1].expand_as(points))
+    assert images.abs().max() <= 1 and not torch.allclose(images[:1], frame, atol=LEVEL / 10)
+    augmented, plain = TalkingClips(clips, "train", augment=True), TalkingClips(clips, "train")
+    assert torch.equal(augmented[(1, 2)].driving, augmented[(1, 2)].driving)
+    assert not torch.equal(augmented[(1, 2)].driving, plain[(1, 2)].driving)
+    assert torch.equal(augmented[(1, 2)].mel, plain[(1, 2)].mel)
 
 
 def test_decoy_is_another_moment_of_the_clip(clips: Path) -> None:

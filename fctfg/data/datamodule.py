@@ -24,6 +24,8 @@ class TalkingData(pl.LightningDataModule):
         decoys: also draw another moment of the clip, whose mouths replace the driving frames' own where stage 3 looks
             at the driver, so that the lips can only come from the sound (not in the paper).
         flip: mirror half of the training samples.
+        augment: vary colour and framing of the training samples a little, all frames of a sample alike, where people
+            are few (not in the paper).
         batches_per_epoch: iterations per epoch; an epoch is a tick, not a pass over the data. Validation, sample
             pictures, export and checkpoint come at its end.
         val_samples: validation samples (the same at every validation).
@@ -43,6 +45,7 @@ class TalkingData(pl.LightningDataModule):
         frames: int = 5,
         decoys: bool = False,
         flip: bool = True,
+        augment: bool = False,
         batches_per_epoch: int = 1000,
         val_samples: int = 64,
         num_workers: int = 4,
@@ -61,8 +64,8 @@ class TalkingData(pl.LightningDataModule):
         self.root, self.frames = root, frames
         self.batch_size, self.batches_per_epoch, self.val_samples = batch_size, batches_per_epoch, val_samples
         self.num_workers = num_workers
-        self.train = TalkingClips(root, "train", frames, decoys, flip, centered_mel, seed)
-        self.val = TalkingClips(root, "val", frames, decoys, False, centered_mel, seed)
+        self.train = TalkingClips(root, "train", frames, decoys, flip, augment, centered_mel, seed)
+        self.val = TalkingClips(root, "val", frames, decoys, centered_mel=centered_mel, seed=seed)
         self.hash = dataset_hash(root)
         self.licences = sorted({clip.licence or "not said" for clip in self.train.clips})
 
@@ -73,6 +76,7 @@ class TalkingData(pl.LightningDataModule):
             "frames": self.frames,
             "decoys": self.train.decoys,
             "flip": self.train.flip,
+            "augment": self.train.augment,
             "batch_size": self.batch_size,
             "batches_per_epoch": self.batches_per_epoch,
         }

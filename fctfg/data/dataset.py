@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fctfg.data.augment import augment
 from fctfg.data.batch import Batch
 from fctfg.data.clip import read_clip
 from fctfg.data.manifest import Clip, read_manifest
@@ -47,6 +48,7 @@ class TalkingClips(Dataset[Batch]):
         frames: T, driving frames per sample.
         decoys: also draw a second window of T frames of the same clip, which does not overlap the first.
         flip: mirror half of the samples (all frames of a sample alike).
+        augment: vary colour and framing of the samples (`fctfg.data.augment`).
         centered_mel: see `fctfg.ops.windows.mel_windows`.
         seed: the run's seed.
 
@@ -61,12 +63,13 @@ class TalkingClips(Dataset[Batch]):
         frames: int = 5,
         decoys: bool = False,
         flip: bool = False,
+        augment: bool = False,
         centered_mel: bool = False,
         seed: int = 0,
     ) -> None:
         self.root = Path(root)
         self.split, self.frames, self.decoys = split, frames, decoys
-        self.flip, self.centered_mel, self.seed = flip, centered_mel, seed
+        self.flip, self.augment, self.centered_mel, self.seed = flip, augment, centered_mel, seed
         shortest = 3 * frames if decoys else frames  # so that every window has another one that it does not overlap
         kept = read_manifest(self.root).kept(split)
         long_enough = [i for i, length in enumerate(kept.column("n_frames")) if length >= shortest]
@@ -120,6 +123,8 @@ class TalkingClips(Dataset[Batch]):
         points = torch.from_numpy(row.points[chosen])
         if flip:
             images, points = images.flip(-1), mirror_points(points)
+        if self.augment:
+            images, points = augment(images, points, draw)
         driving, decoy = slice(1, 1 + self.frames), slice(1 + self.frames, None)
 
         sound = clip_mel(self.root / row.audio)
