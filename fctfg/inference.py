@@ -166,7 +166,7 @@ class TalkingFace:
 
         Raises:
             FctfgError: an input is missing, unreadable or without a face or sound; `out` cannot be written, is not
-                named .mp4, or is one of the inputs.
+                named .mp4, is one of the inputs, or has another JSON file in the place of its record.
         """
         portrait, audio, out = Path(portrait), Path(audio), Path(out)
         inputs = {"portrait": portrait, "audio": audio}
@@ -286,6 +286,9 @@ def _check_output(out: Path, inputs: Iterable[Path]) -> None:
     for path in inputs:
         if path.exists() and out.exists() and path.samefile(out):
             raise FctfgError(f"the video {out} would overwrite an input; choose another name")
+    record = out.with_suffix(".json")
+    if record.is_file() and '"fctfg_version"' not in record.read_text(encoding="utf-8", errors="replace"):
+        raise FctfgError(f"the record of {out} would overwrite {record}, which is another file; choose another name")
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise FctfgError(f"the video {out} cannot be written: {folder} is not a writable folder; choose another one")

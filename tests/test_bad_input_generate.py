@@ -255,6 +255,17 @@ def test_output_over_an_input(
     assert path.read_bytes() == before
 
 
+def test_record_over_another_file(
+    run: Path, good: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = tmp_path / "clip.json"
+    truth.write_text('{"yaw": [0.1]}')
+    inputs = ["--portrait", str(good["portrait"]), "--audio", str(good["audio"])]
+    assert main(["generate", "--weights", str(run), *inputs, "--out", str(truth.with_suffix(".mp4"))]) == 1
+    assert f"would overwrite {truth}" in capsys.readouterr().err
+    assert truth.read_text() == '{"yaw": [0.1]}' and list(tmp_path.iterdir()) == [truth]
+
+
 def test_disk_full(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
