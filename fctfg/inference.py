@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -287,11 +288,20 @@ def _check_output(out: Path, inputs: Iterable[Path]) -> None:
         if path.exists() and out.exists() and path.samefile(out):
             raise FctfgError(f"the video {out} would overwrite an input; choose another name")
     record = out.with_suffix(".json")
-    if record.is_file() and '"fctfg_version"' not in record.read_text(encoding="utf-8", errors="replace"):
+    if record.exists() and not _is_record(record):
         raise FctfgError(f"the record of {out} would overwrite {record}, which is another file; choose another name")
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise FctfgError(f"the video {out} cannot be written: {folder} is not a writable folder; choose another one")
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a file is the record of a generated video."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and {"fctfg_version", "frames", "inputs", "weights"} <= record.keys()
 
 
 def _sha256(path: Path) -> str:

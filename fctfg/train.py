@@ -1,6 +1,6 @@
 """`fctfg train`: one stage of training from configuration files.
 
-The only place that knows the configuration's YAML, and the only one of the command line that imports Lightning.
+The only place of the command line that imports Lightning.
 """
 
 from __future__ import annotations
@@ -55,6 +55,16 @@ from fctfg.weights.config_json import changed_fields
 STAGES = (SyncExpert, IdentityExpert, GeneratorStage, EncoderStage, HypernetworkStage, TalkingFaceStage)
 
 
+OWN_SETTINGS = {  # of the trainer, which the command sets itself, with their defaults
+    "default_root_dir": None,
+    "logger": None,
+    "enable_checkpointing": None,
+    "num_sanity_val_steps": None,
+    "use_distributed_sampler": True,
+    "enable_model_summary": None,
+}
+
+
 class TrainCommand(LightningCLI):
     """LightningCLI with one folder per run and the networks' sizes as a group of their own."""
 
@@ -88,6 +98,9 @@ class TrainCommand(LightningCLI):
                 f"trainer.precision={precision}: float16 needs a loss scale, which stages with two networks "
                 f"that take turns do not have; use bf16-mixed"
             )
+        for name, default in OWN_SETTINGS.items():
+            if self.config["trainer"][name] != default:
+                raise UsageError(f"trainer.{name}: fctfg train sets it itself; leave it out")
         run = self.config["run"]
         if not run or Path(run).is_absolute() or ".." in Path(run).parts or Path(run) == Path("."):
             raise UsageError(f"run={run!r}: it is the name of a folder below --runs, such as 'talking_face'")
@@ -117,8 +130,10 @@ class TrainCommand(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         self.model.check_data(self.datamodule)
         self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        self.model.settings = _settings(self.plain)
         self.wandb = self._tracker()
         callbacks: list[pl.Callback] = [
+            *(self.config_init["trainer"]["callbacks"] or []),
             LearningRates(self.config["cool_down"]),
             Samples(self.folder / "samples"),
             Export(self.folder, self.plain),
@@ -143,6 +158,12 @@ class TrainCommand(LightningCLI):
     def _check_continuation(self) -> None:
         """Refuse to continue as something else; say what else is not as it was."""
         now = self.model.facts(self.trainer, self.datamodule)
+        trained, wanted = (", ".join(sorted(facts["networks"])) for facts in (self.before, now))
+        if trained != wanted:
+            raise FctfgError(
+                f"{self.folder} was begun to train {trained}, and is now to train {wanted}; give it the settings that "
+                f"it was begun with, or choose another --run name"
+            )
         if changes := _changes(self.before["networks"], now["networks"]):
             raise FctfgError(
                 f"{self.checkpoint} was trained with other networks ({changes}); use the same, or another --run name"
@@ -153,7 +174,8 @@ class TrainCommand(LightningCLI):
                     f"{self.model.init_from[role]} (model.init_args.init_from.{role}) is not what {self.folder} was "
                     f"begun with; restore it, or choose another --run name"
                 )
-        if changes := _changes(self.before["data"], now["data"]):
+        changes = "; ".join(filter(None, (_changes(self.before[part], now[part]) for part in ("data", "settings"))))
+        if changes:
             if not self.model.follows_data and self.before["data"]["data"] != now["data"]["data"]:
                 raise FctfgError(
                     f"{self.checkpoint} was trained on other data than {self.datamodule.root}, and this stage has a "
@@ -341,13 +363,21 @@ def _facts(checkpoint: Path, class_path: str) -> dict[str, Any]:
         raise FctfgError(
             f"{checkpoint} is of stage '{facts.get('stage', 'unknown')}', not '{wanted}'; choose another --run name"
         )
-    if missing := {"networks", "judges", "data"} - facts.keys():
+    if missing := {"networks", "judges", "data", "settings"} - facts.keys():
         raise FctfgError(
             f"{checkpoint} was written by an earlier fctfg (it lacks {', '.join(sorted(missing))}); continue "
             f"with that version, or choose another --run name"
         )
     progress = state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]
     return facts | {"iterations": progress["ready"]}
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What a stage was configured with, beside its networks, its data and where it starts: plain values by name."""
+    arguments, networks = config["model"]["init_args"], config["networks"]
+    stage = {name: value for name, value in arguments.items() if name not in ("networks", "init_from", "seed")}
+    judges = {name: networks[name] for name in ("perceptual", "lpips", "centered_mel")}
+    return stage | judges | {"cool_down": config["cool_down"]}
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -95,7 +95,9 @@ def test_silence_is_a_sound(run: Path, good: dict[str, Path], tmp_path: Path) ->
     assert len(list(read_frames(tmp_path / "o.mp4"))) == 12
 
 
-def test_of_two_faces_the_larger_is_taken_and_it_is_said(clips: list[Path], caplog: pytest.LogCaptureFixture) -> None:
+def test_of_two_faces_the_larger_is_taken_and_it_is_said(
+    run: Path, good: dict[str, Path], clips: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     large, other = (next(read_frames(clip)) for clip in clips)
     small = other[::2, ::2]
     both = np.full((large.shape[0], large.shape[1] + small.shape[1], 3), 128, np.uint8)
@@ -111,6 +113,12 @@ def test_of_two_faces_the_larger_is_taken_and_it_is_said(clips: list[Path], capl
     expected = crop_portrait(large, 64, detector, "large.png")
     correlation = np.corrcoef(crop.ravel().astype(float), expected.ravel().astype(float))[0, 1]
     assert correlation > 0.8
+
+    write_image(tmp_path / "both.png", both)
+    inputs = ["--portrait", str(tmp_path / "both.png"), "--audio", str(good["audio"])]
+    caplog.clear()
+    assert main(["generate", "--weights", str(run), *inputs, "--out", str(tmp_path / "o.mp4")]) == 0
+    assert f"{tmp_path / 'both.png'} shows 2 faces; the largest is used" in caplog.text
 
 
 # ---- inputs
@@ -259,11 +267,15 @@ def test_record_over_another_file(
     run: Path, good: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truth = tmp_path / "clip.json"
-    truth.write_text('{"yaw": [0.1]}')
+    truth.write_text('{"yaw": [0.1], "fctfg_version": "as in the card of a run"}')
     inputs = ["--portrait", str(good["portrait"]), "--audio", str(good["audio"])]
     assert main(["generate", "--weights", str(run), *inputs, "--out", str(truth.with_suffix(".mp4"))]) == 1
     assert f"would overwrite {truth}" in capsys.readouterr().err
-    assert truth.read_text() == '{"yaw": [0.1]}' and list(tmp_path.iterdir()) == [truth]
+    assert "yaw" in truth.read_text() and list(tmp_path.iterdir()) == [truth]
+    truth.unlink()
+    truth.mkdir()
+    assert main(["generate", "--weights", str(run), *inputs, "--out", str(truth.with_suffix(".mp4"))]) == 1
+    assert f"would overwrite {truth}" in capsys.readouterr().err and list(tmp_path.iterdir()) == [truth]
 
 
 def test_disk_full(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:

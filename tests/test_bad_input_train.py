@@ -48,6 +48,7 @@ def test_a_run_is_a_folder_below_all_runs(place: Place, name: str, capsys: pytes
         ("--data.batch_size=0", "data.batch_size is 0, but must be at least 1"),
         ("--data.num_workers=-1", "data.num_workers is -1"),
         ("--trainer.max_epoch=2", "did you mean 'trainer.max_epochs'"),
+        ("--trainer.enable_checkpointing=true", "trainer.enable_checkpointing: fctfg train sets it itself"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(
@@ -132,6 +133,8 @@ def test_a_run_is_not_continued_with_networks_of_another_size(place: Place, caps
         ("--data.batch_size=3", "batch_size 2 -> 3"),
         ("--data.decoys=true", "decoys False -> True"),
         ("--seed_everything=1", "seed 0 -> 1"),
+        ("--model.init_args.margin=0.3", "margin 0.5 -> 0.3"),
+        ("--networks.perceptual.width=0.5", "perceptual.width 0.125 -> 0.5"),
     ],
 )
 def test_what_is_not_as_it_was_is_said(
@@ -204,6 +207,31 @@ def test_leftovers_of_a_killed_run_are_removed(place: Place, tmp_path: Path) -> 
     mine.write_text("mine")
     assert main(arguments((place[0], tmp_path), "identity_expert")) == 0
     assert not left.exists() and mine.exists()
+
+
+def test_a_lost_clip_is_named(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = Path(shutil.copytree(place[0], tmp_path / "data"))
+    lost = next(data.rglob("*.mp4"))
+    lost.unlink()
+    assert main(arguments((data, place[1]), "generator", "lost")) == 1
+    assert f"names {lost.name}, which is lost" in capsys.readouterr().err
+    assert not (place[1] / "lost").exists()
+
+
+def test_stage_1_does_not_learn_augmented_pictures(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(place, "generator", "augmented", "--data.augment=true")) == 1
+    assert "data.augment" in capsys.readouterr().err
+    assert not (place[1] / "augmented").exists()
+
+
+def test_a_run_is_not_continued_with_other_networks_in_training(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(place[1], tmp_path / "runs")
+    both = "--model.init_args.generator_learning_rate=1e-3"
+    assert main(arguments((place[0], tmp_path / "runs"), "encoder", None, both, "--trainer.max_epochs=3")) == 1
+    said = "was begun to train visual_encoder, and is now to train generator, visual_encoder"
+    assert said in capsys.readouterr().err
 
 
 def test_clips_of_another_size_are_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

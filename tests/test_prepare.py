@@ -10,6 +10,7 @@ import pytest
 from raw_media import click, click_time, write_raw
 from raw_talking import FRAMES, talking, times
 
+from fctfg.cli import main
 from fctfg.data.manifest import FILE_NAME, Clip, dataset_hash, read_manifest, write_manifest
 from fctfg.data.prepare import Summary, prepare
 from fctfg.data.prepare.splits import assign_splits
@@ -23,6 +24,11 @@ SIZE = 64
 def cut(source: Path, out: Path, **options: object) -> Summary:
     """`prepare` with small clips and no output."""
     return prepare(source, out, **{"size": SIZE, "min_frames": 20, "progress": False} | options)  # type: ignore[arg-type]
+
+
+def command(source: Path, out: Path) -> None:
+    """The same through the command line."""
+    assert main(["prepare", str(source), f"--out={out}", f"--size={SIZE}", "--min-frames=20"]) == 0
 
 
 def put(path: Path, person: int = 0) -> Path:
@@ -199,7 +205,7 @@ def test_any_frame_rate_gives_the_same_clip(tmp_path: Path, fps: int) -> None:
     write_raw(tmp_path / "other.mp4", shown, times(len(shown), fps), sound, fps=fps)
     write_raw(tmp_path / "same.mp4", pictures, times(), sound)
     for name in ("other", "same"):
-        cut(tmp_path / f"{name}.mp4", tmp_path / name)
+        command(tmp_path / f"{name}.mp4", tmp_path / name)
     (other,), (same,) = read_manifest(tmp_path / "other"), read_manifest(tmp_path / "same")
     assert abs(other.n_frames - same.n_frames) <= 1
     n = min(other.n_frames, same.n_frames) - 2
@@ -212,7 +218,7 @@ def test_variable_frame_rate(tmp_path: Path) -> None:
     pictures, sound = talking(0)
     kept = [k for k in range(FRAMES) if k % 5 != 3 and k % 7 != 2]  # dropped frames, as phones write them
     write_raw(tmp_path / "phone.mp4", [pictures[k] for k in kept], [k / 25 for k in kept], sound)
-    cut(tmp_path / "phone.mp4", tmp_path / "out")
+    command(tmp_path / "phone.mp4", tmp_path / "out")
     (clip,) = read_manifest(tmp_path / "out")
     assert abs(clip.n_frames - FRAMES) <= 1
 

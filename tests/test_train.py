@@ -11,10 +11,12 @@ from typing import Any
 
 import faces_data
 import pytest
+import torch
 from trained_runs import CONFIGS, STAGES, Place, arguments, checkpoint, equal
 
 from fctfg.cli import main
 from fctfg.data.dataset import TalkingClips
+from fctfg.media import probe
 from fctfg.stages.callbacks.learning_rates import learning_rate_factor
 from fctfg.weights.artifact import build, load_artifact
 
@@ -38,8 +40,6 @@ def test_stage_leaves_a_run_folder(place: Place, stage: str) -> None:
 
 
 def test_last_stage_shows_a_video_with_sound(place: Place) -> None:
-    from fctfg.media import probe
-
     (video, *_) = sorted((place[1] / "talking_face" / "samples").glob("video_*.mp4"))
     info = probe(video)
     assert info.has_audio
@@ -54,12 +54,16 @@ def test_all_six_terms_are_logged_by_the_names_of_their_weights(place: Place) ->
     assert {row.split(",")[0] for row in rows if row.split(",")[1] == "train/sync"} == {str(i) for i in range(8)}
 
 
-@pytest.mark.parametrize("stage", ["generator", "talking_face"])
+TOGETHER = ("--model.init_args.generator_learning_rate=1e-3", "--data.augment=true")
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_2n_batches_equal_n_and_n(place: Place, stage: str) -> None:
     """Four epochs at once, against two and two, of which the last two decode in other processes."""
-    assert main(arguments(place, stage, f"{stage}_whole", "--trainer.max_epochs=4")) == 0
-    assert main(arguments(place, stage, f"{stage}_cut", "--trainer.max_epochs=2")) == 0
-    assert main(arguments(place, stage, f"{stage}_cut", "--trainer.max_epochs=4", "--data.num_workers=2")) == 0
+    more = TOGETHER if stage == "encoder" else ()
+    assert main(arguments(place, stage, f"{stage}_whole", *more, "--trainer.max_epochs=4")) == 0
+    assert main(arguments(place, stage, f"{stage}_cut", *more, "--trainer.max_epochs=2")) == 0
+    assert main(arguments(place, stage, f"{stage}_cut", *more, "--trainer.max_epochs=4", "--data.num_workers=2")) == 0
     straight, cut = checkpoint(place, f"{stage}_whole"), checkpoint(place, f"{stage}_cut")
     assert equal(straight["state_dict"], cut["state_dict"])
     assert equal(straight["optimizer_states"], cut["optimizer_states"])
@@ -176,7 +180,7 @@ def test_the_tiny_overlay_trains(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_second_launch_continues_the_tracked_run(place: Place) -> None:
-    command = [sys.executable, "-m", "fctfg", *arguments(place, "sync_expert", "group/tracked")]
+    command = [sys.executable, "-m", "fctfg", *arguments(place, "talking_face", "group/tracked")]
     for epochs in (1, 2):
         environment = {**os.environ, "WANDB_MODE": "offline"}
         subprocess.run([*command, f"--trainer.max_epochs={epochs}"], check=True, env=environment, timeout=300)
@@ -184,8 +188,18 @@ def test_a_second_launch_continues_the_tracked_run(place: Place) -> None:
     assert len(folders) == 2
     (identifier,) = (place[1] / "group" / "tracked" / "wandb_id.txt").read_text().split()
     assert all(folder.name.endswith(f"-{identifier}") for folder in folders)
-    media = {path.suffix for folder in folders for path in (folder / "files" / "media").rglob("*.*")}
-    assert ".png" in media
+    media = [path for path in (folders[0] / "files" / "media").rglob("*.*")]
+    assert {path.name.rsplit("_", 2)[0] for path in media} == {
+        "video",
+        "mel",
+        "source_canonical",
+        "source_driver_result_target",
+    }
+    assert all(probe(path).has_audio for path in media if path.suffix == ".mp4")
+    record = next(folders[0].glob("*.wandb")).read_bytes()
+    card = json.loads((place[1] / "group" / "tracked" / "export" / "card.json").read_text())
+    for logged in ("dataset_hash", card["dataset_hash"], "generator_learning_rate", "train/sync", "val/identity"):
+        assert logged.encode() in record
 
 
 def test_stage_3_goes_on_with_other_data(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,6 +211,26 @@ def test_stage_3_goes_on_with_other_data(place: Place, tmp_path: Path, capsys: p
         main([*command, *taken, "--run=other", "--networks.audio_encoder.dim=8", "--networks.fctfg.audio_dim=8"]) == 1
     )
     assert "audio_encoder has another configuration" in capsys.readouterr().err
+
+
+def test_encoder_and_generator_train_together_and_are_handed_on(place: Place) -> None:
+    assert main(arguments(place, "encoder", "both", *TOGETHER)) == 0
+    go_on = [part for part in arguments(place, "encoder", "both_on", *TOGETHER) if "init_from.generator" not in part]
+    assert main([*go_on, f"--model.init_from.inversion={place[1] / 'both'}"]) == 0
+    runs = [load_artifact(place[1] / run).state_dicts["generator"] for run in ("generator", "both", "both_on")]
+    name = "convs.0.conv.weight"
+    assert not torch.equal(runs[0][name], runs[1][name]) and not torch.equal(runs[1][name], runs[2][name])
+    inversion = f"--model.init_from.inversion={place[1] / 'both_on'}"
+    rest = "--model.learning_rate=0"
+    assert main(arguments(place, "talking_face", "from_both", inversion, rest)) == 0
+    assert torch.equal(load_artifact(place[1] / "from_both").state_dicts["generator"][name], runs[2][name])
+
+
+@pytest.mark.parametrize("mode", ["frozen", "finetuned"])
+def test_stage_3_with_the_hypernetwork(place: Place, mode: str) -> None:
+    assert main(arguments(place, "talking_face", mode, f"--networks.fctfg.hypernetwork={mode}")) == 0
+    before, after = (load_artifact(place[1] / run).state_dicts["hypernetwork"] for run in ("hypernetwork", mode))
+    assert equal(before, after) == (mode == "frozen")
 
 
 def test_without_its_term_the_discriminator_rests(place: Place) -> None:

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CONTRAST, TINT, LEVEL = 0.15, 0.125, 0.1  # factor of all channels, of each channel, and an offset of images in [-1, 1]
+EXPOSURE, TINT, LEVEL = 0.15, 0.125, 0.1  # a factor above black, one per channel, and an offset of images in [-1, 1]
 TURN, SCALE, SHIFT = math.radians(5), 0.05, 0.03  # shift as a fraction of the picture
 
 
 def augment(images: Tensor, points: Tensor, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """One random change of contrast, tint, level, turn, size and place for all frames, so that nothing flickers.
+    """One random change of exposure, tint, level, turn, size and place for all frames, so that nothing flickers.
 
     Where the picture does not reach, it is continued by its reflection.
 
@@ -26,7 +26,7 @@ def augment(images: Tensor, points: Tensor, draw: np.random.Generator) -> tuple[
     Returns:
         images and points of the same shapes; the points move with the picture.
     """
-    factor = 1 + draw.uniform(-CONTRAST, CONTRAST) + draw.uniform(-TINT, TINT, 3)
+    factor = 1 + draw.uniform(-EXPOSURE, EXPOSURE) + draw.uniform(-TINT, TINT, 3)
     level = draw.uniform(-LEVEL, LEVEL)
     angle, scale = draw.uniform(-TURN, TURN), 1 + draw.uniform(-SCALE, SCALE)
     shift = torch.from_numpy(draw.uniform(-SHIFT, SHIFT, 2)).float()

@@ -25,10 +25,11 @@ class TalkingData(pl.LightningDataModule):
             at the driver, so that the lips can only come from the sound (not in the paper).
         flip: mirror half of the training samples.
         augment: vary colour and framing of the training samples a little, all frames of a sample alike, where people
-            are few (not in the paper).
+            are few (not in the paper; not for stage 1, whose generator would learn to draw it).
         batches_per_epoch: iterations per epoch; an epoch is a tick, not a pass over the data. Validation, sample
             pictures, export and checkpoint come at its end.
-        val_samples: validation samples (the same at every validation).
+        val_samples: validation samples (the same at every validation), rounded down to whole batches, of which there
+            is at least one.
         num_workers: loader processes; 0 decodes in the training process.
         centered_mel: set from `networks.centered_mel`.
         seed: set from the run's seed.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, ClassVar, TypeVar
 
 import pytorch_lightning as pl
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from fctfg.data.batch import Batch
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
-from fctfg.losses.weighted import LossWeights
 from fctfg.randomness import derive_seed
 from fctfg.stages.networks import Networks
 from fctfg.weights.artifact import Artifact, build, load_artifact
@@ -41,11 +39,13 @@ class Stage(pl.LightningModule, ABC):
     Attributes:
         frozen: frozen networks by attribute, with the role that each comes from. They are left out of checkpoints and
             taken over again when a run continues, from files that must not have changed.
+        settings: plain values that the run was configured with; a run that continues says which have changed.
     """
 
     stage: ClassVar[str]
     roles: ClassVar[tuple[str, ...]] = ()  # the keys of `init_from`
     follows_data: ClassVar[bool] = True  # whether a run may go on with other data
+    trains_on_source: ClassVar[bool] = False  # whether the source is one of the pictures trained on
 
     def __init__(self, networks: Networks, init_from: dict[str, str] | None = None, seed: int = 0) -> None:
         super().__init__()
@@ -54,7 +54,8 @@ class Stage(pl.LightningModule, ABC):
         self.seed = seed
         self.frozen: dict[str, str | None] = {}
         self.taken: dict[str, str] = {}  # role -> sha256 of the file that it was
-        self._artifact: tuple[str, Artifact] | None = None  # the role asked for last
+        self.settings: dict[str, Any] = {}
+        self._artifacts: dict[str, Artifact] = {}  # by role, until training begins
         unknown = sorted(set(self.init_from) - set(self.roles))
         if unknown:
             known = ", ".join(self.roles) or "nothing"
@@ -94,10 +95,10 @@ class Stage(pl.LightningModule, ABC):
         return name in self._load(role).configs
 
     def _load(self, role: str) -> Artifact:
-        if self._artifact is None or self._artifact[0] != role:
-            self._artifact = role, load_artifact(self.init_from[role])
-            self.taken[role] = self._artifact[1].sha256
-        return self._artifact[1]
+        if role not in self._artifacts:
+            self._artifacts[role] = load_artifact(self.init_from[role])
+            self.taken[role] = self._artifacts[role].sha256
+        return self._artifacts[role]
 
     def announce_new(self, **networks: nn.Module) -> None:
         """Says which networks start untrained."""
@@ -146,7 +147,7 @@ class Stage(pl.LightningModule, ABC):
     # ---- one iteration
 
     def on_fit_start(self) -> None:
-        self._artifact = None
+        self._artifacts.clear()
         for note in self.notes():
             say(note)
 
@@ -199,7 +200,7 @@ class Stage(pl.LightningModule, ABC):
 
         Returns:
             `stage`; `networks`, the configuration of each network that is trained; `judges`, the file of each frozen
-            one (sha256); `data`, what samples, draws, terms and steps depend on.
+            one (sha256); `data`, what samples and draws depend on; `settings`, what terms and steps do.
         """
         networks = {
             name: config_to_dict(module.config)
@@ -207,11 +208,14 @@ class Stage(pl.LightningModule, ABC):
             if hasattr(module, "config") and not self._is_frozen(name) and "_ema" not in name
         }
         judges = {role: self.taken[role] for role in self.frozen.values() if role in self.taken}
-        rates = {name: value for name, value in vars(self).items() if name.endswith("learning_rate")}
-        weights = {name: asdict(value) for name, value in vars(self).items() if isinstance(value, LossWeights)}
         drawn = {"seed": self.seed, "processes": trainer.world_size, "precision": str(trainer.precision)}
-        settings = data.facts() | drawn | rates | weights
-        return {"stage": self.stage, "networks": networks, "judges": judges, "data": settings}
+        return {
+            "stage": self.stage,
+            "networks": networks,
+            "judges": judges,
+            "data": data.facts() | drawn,
+            "settings": self.settings,
+        }
 
     def check_finite(self) -> None:
         """Make sure that no weight is infinite or not a number, before anything is written.

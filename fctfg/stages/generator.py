@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fctfg.data.batch import Batch
+from fctfg.data.datamodule import TalkingData
+from fctfg.errors import FctfgError
 from fctfg.losses.adversarial import g_nonsaturating, path_length_penalty
 from fctfg.models.stylegan2 import Discriminator, Generator
 from fctfg.stages import ema
@@ -41,6 +43,7 @@ class GeneratorStage(Stage):
 
     stage = "generator"
     roles: ClassVar[tuple[str, ...]] = ()
+    trains_on_source: ClassVar[bool] = True
     mean_path_length: Tensor
 
     def __init__(
@@ -72,6 +75,13 @@ class GeneratorStage(Stage):
         self.discriminator = Discriminator(networks.discriminator)
         self.register_buffer("mean_path_length", torch.zeros(()))
         self.announce_new(generator=self.generator, discriminator=self.discriminator)
+
+    def check_data(self, data: TalkingData) -> None:
+        super().check_data(data)
+        if data.train.augment:
+            raise FctfgError(
+                "data.augment is on, but stage 1 would learn to draw what it does to the pictures; set it to false"
+            )
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [

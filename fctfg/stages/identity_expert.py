@@ -35,6 +35,7 @@ class IdentityExpert(Stage):
     stage = "identity_expert"
     follows_data = False  # one class center per training identity
     roles: ClassVar[tuple[str, ...]] = ()
+    trains_on_source: ClassVar[bool] = True
 
     def __init__(
         self,

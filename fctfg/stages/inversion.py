@@ -53,6 +53,8 @@ class Inversion(Stage):
         train_generator: whether the generator is not frozen.
     """
 
+    trains_on_source: ClassVar[bool] = True
+
     def __init__(
         self,
         networks: Networks,

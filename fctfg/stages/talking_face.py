@@ -84,7 +84,7 @@ class TalkingFaceStage(Stage):
         seed: the run's seed.
         learning_rate: of Adam, all networks (paper: 1e-4).
         generator_learning_rate: of the generator; None takes `learning_rate`. Its weights are of unit size (equalized
-            learning rate), so that it bears StyleGAN2's 2e-3 where the encoders do not.
+            learning rate), so that it bears larger steps than the encoders.
         discriminator_learning_rate: None takes `learning_rate`.
         weights: of the six terms; in training, one of weight 0 is not computed, and without the adversarial one the
             discriminator rests.

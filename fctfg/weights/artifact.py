@@ -36,7 +36,7 @@ FORMAT = "fctfg-1"
 
 NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
     "generator": (Generator, GeneratorConfig),  # the moving average of the weights: what is used
-    "generator_raw": (Generator, GeneratorConfig),  # the weights that the optimizer moves: what training goes on from
+    "generator_raw": (Generator, GeneratorConfig),  # the weights that the optimizer moves
     "discriminator": (Discriminator, DiscriminatorConfig),
     "visual_encoder": (VisualEncoder, VisualEncoderConfig),
     "hypernetwork": (Hypernetwork, HypernetworkConfig),

@@ -26,7 +26,10 @@ class Interrupted(SystemExit):
 
 
 def weights_agree(module: nn.Module) -> bool:
-    """Whether all processes of the default group hold the same weights (by a sum in float64 over all parameters)."""
+    """Whether all processes of the default group hold the same weights (by a sum in float64 over all parameters).
+
+    Statistics of batch norms are not looked at: each process has those of its own samples, and rank 0's are saved.
+    """
     total = torch.stack([p.detach().double().sum() for p in module.parameters()]).sum()
     largest, smallest = total.clone(), total.clone()
     torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)

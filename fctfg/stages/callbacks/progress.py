@@ -64,7 +64,8 @@ class TrainingProgress(ProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         self._done += 1
-        self._images += batch.driving.shape[0] * batch.driving.shape[1] * trainer.world_size
+        samples, frames = batch.driving.shape[:2]
+        self._images += samples * (frames + getattr(pl_module, "trains_on_source", False)) * trainer.world_size
         if not (self._enabled and trainer.is_global_zero):
             return
         now = time.monotonic()
