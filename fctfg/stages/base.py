@@ -178,12 +178,10 @@ class Stage(pl.LightningModule, ABC):
             for logger in self.loggers:
                 logger.log_metrics(values, step=self.iteration)
 
-    def descend(self, loss: Tensor, optimizer: Any, parameters: list[nn.Parameter], clip: float | None = None) -> None:
-        """One optimiser step on `loss` (manual optimisation): gradient, optional clipping, step."""
+    def descend(self, loss: Tensor, optimizer: Any) -> None:
+        """One optimiser step on `loss` (manual optimisation)."""
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()
 
     # ---- checkpoints

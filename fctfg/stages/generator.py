@@ -110,7 +110,7 @@ class GeneratorStage(Stage):
         d_loss, terms = discriminator_loss(
             self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every
         )
-        self.descend(d_loss, optimizer_d, list(self.discriminator.parameters()))
+        self.descend(d_loss, optimizer_d)
         self.untoggle_optimizer(optimizer_d)
 
         self.toggle_optimizer(optimizer_g)
@@ -125,7 +125,7 @@ class GeneratorStage(Stage):
             loss = loss + penalty * (self.path_length_weight * self.path_length_every)
             self.mean_path_length.copy_(self.trainer.strategy.reduce(mean, reduce_op="mean"))
             terms |= {"path_length": penalty.detach(), "mean_path_length": self.mean_path_length}
-        self.descend(loss, optimizer_g, list(self.generator.parameters()))
+        self.descend(loss, optimizer_g)
         self.untoggle_optimizer(optimizer_g)
 
         images = len(real) * self.trainer.world_size

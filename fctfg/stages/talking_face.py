@@ -94,7 +94,6 @@ class TalkingFaceStage(Stage):
         r1_weight: gamma of R1 on the discriminator (not in the paper; see stage 1 for sizes below 256 px).
         r1_every: iterations between two R1 terms.
         ema_decay: of the average of the whole network (not in the paper).
-        clip_gradient: largest gradient norm of the generator's side; None does not clip (not in the paper).
     """
 
     stage = "talking_face"
@@ -114,7 +113,6 @@ class TalkingFaceStage(Stage):
         r1_weight: float = 10.0,
         r1_every: int = 16,
         ema_decay: float = 0.999,
-        clip_gradient: float | None = None,
     ) -> None:
         super().__init__(networks, init_from, seed)
         self.automatic_optimization = False
@@ -125,7 +123,7 @@ class TalkingFaceStage(Stage):
         )
         self.weights, self.orthogonality_form = weights, orthogonality_form
         self.r1_weight, self.r1_every = r1_weight, r1_every
-        self.ema_decay, self.clip_gradient = ema_decay, clip_gradient
+        self.ema_decay = ema_decay
 
         whole = "talking_face" if "talking_face" in self.init_from else None
         if whole and (doubled := sorted({"generator", "inversion"} & set(self.init_from))):
@@ -235,7 +233,7 @@ class TalkingFaceStage(Stage):
         output = self.network(batch.source, self.driver(batch), batch.mel)
         terms = self.terms(batch, output)
         loss = weighted(terms, self.weights)
-        self.descend(loss, optimizer_g, list(self.network.parameters()), self.clip_gradient)
+        self.descend(loss, optimizer_g)
         self.untoggle_optimizer(optimizer_g)
 
         judged: dict[str, Tensor] = {}
@@ -245,7 +243,7 @@ class TalkingFaceStage(Stage):
             d_loss, judged = discriminator_loss(
                 self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every
             )
-            self.descend(d_loss, optimizer_d, list(self.discriminator.parameters()))
+            self.descend(d_loss, optimizer_d)
             self.untoggle_optimizer(optimizer_d)
 
         ema.update(self.network_ema, self.network, self.ema_decay)
