@@ -54,13 +54,14 @@ def test_all_six_terms_are_logged_by_the_names_of_their_weights(place: Place) ->
     assert {row.split(",")[0] for row in rows if row.split(",")[1] == "train/sync"} == {str(i) for i in range(8)}
 
 
+WARM_UP = "--model.init_args.warm_up=6"
 TOGETHER = ("--model.init_args.generator_learning_rate=1e-3", "--data.augment=true")
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_2n_batches_equal_n_and_n(place: Place, stage: str) -> None:
     """Four epochs at once, against two and two, of which the last two decode in other processes."""
-    more = TOGETHER if stage == "encoder" else ()
+    more = {"encoder": TOGETHER, "talking_face": (WARM_UP,)}.get(stage, ())
     assert main(arguments(place, stage, f"{stage}_whole", *more, "--trainer.max_epochs=4")) == 0
     assert main(arguments(place, stage, f"{stage}_cut", *more, "--trainer.max_epochs=2")) == 0
     assert main(arguments(place, stage, f"{stage}_cut", *more, "--trainer.max_epochs=4", "--data.num_workers=2")) == 0
@@ -224,6 +225,18 @@ def test_encoder_and_generator_train_together_and_are_handed_on(place: Place) ->
     rest = "--model.learning_rate=0"
     assert main(arguments(place, "talking_face", "from_both", inversion, rest)) == 0
     assert torch.equal(load_artifact(place[1] / "from_both").state_dicts["generator"][name], runs[2][name])
+
+
+def test_in_the_warm_up_the_inversion_rests(place: Place) -> None:
+    assert main(arguments(place, "talking_face", "warm", WARM_UP, "--trainer.max_epochs=1")) == 0
+    before, after = (load_artifact(place[1] / run).state_dicts for run in ("hypernetwork", "warm"))
+    for name in ("generator", "visual_encoder"):
+        assert equal(before[name], after[name])
+    longer = arguments(place, "talking_face", "warm", WARM_UP, "--trainer.max_epochs=2")
+    assert main(longer) == 0
+    trained = load_artifact(place[1] / "warm").state_dicts
+    for name in ("generator", "visual_encoder", "latent"):
+        assert not equal(after[name], trained[name])
 
 
 @pytest.mark.parametrize("mode", ["frozen", "finetuned"])

@@ -86,6 +86,9 @@ class TalkingFaceStage(Stage):
         generator_learning_rate: of the generator; None takes `learning_rate`. Its weights are of unit size (equalized
             learning rate), so that it bears larger steps than the encoders.
         discriminator_learning_rate: None takes `learning_rate`.
+        warm_up: iterations at the start in which only the latent networks and the audio encoder learn. What stage 2 has
+            learnt rests: with untrained latent networks its gradients would lead away from the inversion (not in the
+            paper).
         weights: of the six terms; in training, one of weight 0 is not computed, and without the adversarial one the
             discriminator rests.
         orthogonality_form: "mean" or "sum" over the channels, or "cosine", the paper's ablation.
@@ -107,6 +110,7 @@ class TalkingFaceStage(Stage):
         learning_rate: float = 1e-4,
         generator_learning_rate: float | None = None,
         discriminator_learning_rate: float | None = None,
+        warm_up: int = 0,
         weights: TalkingFaceWeights = TalkingFaceWeights(),
         orthogonality_form: Form = "mean",
         borrow_audio: bool = True,
@@ -123,7 +127,7 @@ class TalkingFaceStage(Stage):
         )
         self.weights, self.orthogonality_form = weights, orthogonality_form
         self.r1_weight, self.r1_every = r1_weight, r1_every
-        self.ema_decay = ema_decay
+        self.ema_decay, self.warm_up = ema_decay, warm_up
 
         whole = "talking_face" if "talking_face" in self.init_from else None
         if whole and (doubled := sorted({"generator", "inversion"} & set(self.init_from))):
@@ -200,6 +204,10 @@ class TalkingFaceStage(Stage):
             ),
         ]
 
+    def _inversion(self) -> list[nn.Parameter]:
+        """What comes from stage 2."""
+        return [p for name, p in self.network.named_parameters() if not name.startswith(("latent.", "audio_encoder."))]
+
     def terms(self, batch: Batch, output: Output) -> dict[str, Tensor]:
         """The six terms of the generator's side (Eq. 3-8), each a scalar; in training, a judge whose term has no weight
         is not asked."""
@@ -233,7 +241,7 @@ class TalkingFaceStage(Stage):
         output = self.network(batch.source, self.driver(batch), batch.mel)
         terms = self.terms(batch, output)
         loss = weighted(terms, self.weights)
-        self.descend(loss, optimizer_g)
+        self.descend(loss, optimizer_g, self._inversion() if self.iteration < self.warm_up else ())
         self.untoggle_optimizer(optimizer_g)
 
         judged: dict[str, Tensor] = {}
