@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from fctfg.data.clip import read_clip
 from fctfg.data.manifest import Clip
@@ -56,15 +57,21 @@ def rendered_jaw(corpus: Path, clip: Clip) -> np.ndarray:
     return jaw[first : first + clip.n_frames]
 
 
+def _after_the_source(made: np.ndarray, true: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Generated frames, true ones, and the source in the place of each: [T - 1, 3, H, W], without the source itself,
+    since copying it would be perfect there."""
+    reference = to_images(true)
+    return to_images(made)[1:], reference[1:], reference[:1].expand_as(reference[1:])
+
+
 def compare_frames(made: np.ndarray, true: np.ndarray) -> dict[str, float]:
     """Generated against true frames, uint8 [T, H, W, 3] each, whose first one was the source.
 
     Returns:
         `psnr` (dB) and `ssim`, and `psnr_copy` and `ssim_copy` of showing the source all the time. The first frame
-        does not count, since copying it would be perfect there.
+        does not count.
     """
-    images, reference = to_images(made)[1:], to_images(true)[1:]
-    copied = to_images(true[:1]).expand_as(reference)
+    images, reference, copied = _after_the_source(made, true)
     return {
         "psnr": float(psnr(images, reference).mean()),
         "ssim": float(ssim(images, reference).mean()),
@@ -87,8 +94,7 @@ def compare_faces(made: np.ndarray, true: np.ndarray, boxes: np.ndarray) -> dict
     Returns:
         `psnr_face` and `psnr_face_copy`, of showing the source all the time, in dB.
     """
-    images, reference = to_images(made)[1:], to_images(true)[1:]
-    copied = to_images(true[:1]).expand_as(reference)
+    images, reference, copied = _after_the_source(made, true)
     x0, y0, x1, y1 = torch.from_numpy(boxes[1:]).unbind(1)
     rows, columns = ((torch.arange(size) + 0.5) / size for size in reference.shape[2:])
     inside_y = (rows >= y0[:, None]) & (rows <= y1[:, None])  # [T - 1, H]
