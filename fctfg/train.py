@@ -132,8 +132,9 @@ class TrainCommand(LightningCLI):
         self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.model.settings = _settings(self.plain)
         self.wandb = self._tracker()
+        given = self.config_init["trainer"]["callbacks"] or []
         callbacks: list[pl.Callback] = [
-            *(self.config_init["trainer"]["callbacks"] or []),
+            *(given if isinstance(given, list) else [given]),
             LearningRates(self.config["cool_down"]),
             Samples(self.folder / "samples"),
             Export(self.folder, self.plain),
@@ -376,8 +377,8 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
     """What a stage was configured with, beside its networks, its data and where it starts: plain values by name."""
     arguments, networks = config["model"]["init_args"], config["networks"]
     stage = {name: value for name, value in arguments.items() if name not in ("networks", "init_from", "seed")}
-    judges = {name: networks[name] for name in ("perceptual", "lpips", "centered_mel")}
-    return stage | judges | {"cool_down": config["cool_down"]}
+    others = {name: networks[name] for name in ("perceptual", "lpips", "centered_mel")}
+    return stage | others | {"cool_down": config["cool_down"]}
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -154,7 +154,8 @@ def test_ctrl_c_saves_and_the_run_continues_exactly(place: Place, stage: str) ->
 def test_two_processes_train_and_agree(place: Place, stage: str) -> None:
     """The ranks' agreement is checked by the run itself, at every checkpoint (`weights_agree`)."""
     run = f"{stage}_two"
-    command = [sys.executable, "-m", "fctfg", *arguments(place, stage, run, "--trainer.devices=2")]
+    more = (WARM_UP,) if stage == "talking_face" else ()
+    command = [sys.executable, "-m", "fctfg", *arguments(place, stage, run, *more, "--trainer.devices=2")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     two, one = checkpoint(place, run), checkpoint(place, stage)
@@ -225,6 +226,12 @@ def test_encoder_and_generator_train_together_and_are_handed_on(place: Place) ->
     rest = "--model.learning_rate=0"
     assert main(arguments(place, "talking_face", "from_both", inversion, rest)) == 0
     assert torch.equal(load_artifact(place[1] / "from_both").state_dicts["generator"][name], runs[2][name])
+
+
+def test_callbacks_of_the_user_are_called(place: Place) -> None:
+    monitor = "--trainer.callbacks=pytorch_lightning.callbacks.LearningRateMonitor"
+    assert main(arguments(place, "encoder", "monitored", monitor)) == 0
+    assert ",lr-" in (place[1] / "monitored" / "metrics.csv").read_text()
 
 
 def test_in_the_warm_up_the_inversion_rests(place: Place) -> None:

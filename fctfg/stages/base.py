@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import pytorch_lightning as pl
@@ -178,12 +178,10 @@ class Stage(pl.LightningModule, ABC):
             for logger in self.loggers:
                 logger.log_metrics(values, step=self.iteration)
 
-    def descend(self, loss: Tensor, optimizer: Any, resting: Iterable[nn.Parameter] = ()) -> None:
-        """One optimiser step on `loss` (manual optimisation), which leaves the parameters `resting` as they are."""
+    def descend(self, loss: Tensor, optimizer: Any) -> None:
+        """One optimiser step on `loss` (manual optimisation)."""
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
-        for parameter in resting:
-            parameter.grad = None
         optimizer.step()
 
     # ---- checkpoints

@@ -86,9 +86,8 @@ class TalkingFaceStage(Stage):
         generator_learning_rate: of the generator; None takes `learning_rate`. Its weights are of unit size (equalized
             learning rate), so that it bears larger steps than the encoders.
         discriminator_learning_rate: None takes `learning_rate`.
-        warm_up: iterations at the start in which only the latent networks and the audio encoder learn. What stage 2 has
-            learnt rests: with untrained latent networks its gradients would lead away from the inversion (not in the
-            paper).
+        warm_up: iterations at the start in which only the latent networks and the audio encoder learn, and what comes
+            from stage 2 rests (not in the paper).
         weights: of the six terms; in training, one of weight 0 is not computed, and without the adversarial one the
             discriminator rests.
         orthogonality_form: "mean" or "sum" over the channels, or "cosine", the paper's ablation.
@@ -158,6 +157,11 @@ class TalkingFaceStage(Stage):
             say(f"audio_encoder: {borrowed} of {len(audio_encoder.state_dict())} tensors start as the sync expert's")
         self.network = FCTFG(config, generator, visual_encoder, audio_encoder, hypernetwork, latent)
         self.network_ema = ema.shadow(self.network)
+        own = "latent.", "audio_encoder."
+        from_stage_2 = [
+            p for name, p in self.network.named_parameters() if p.requires_grad and not name.startswith(own)
+        ]
+        self._resting = from_stage_2 if warm_up else []
 
         self.sync_expert = freeze(sync_expert)
         self.identity_expert = freeze(
@@ -204,10 +208,6 @@ class TalkingFaceStage(Stage):
             ),
         ]
 
-    def _inversion(self) -> list[nn.Parameter]:
-        """What comes from stage 2."""
-        return [p for name, p in self.network.named_parameters() if not name.startswith(("latent.", "audio_encoder."))]
-
     def terms(self, batch: Batch, output: Output) -> dict[str, Tensor]:
         """The six terms of the generator's side (Eq. 3-8), each a scalar; in training, a judge whose term has no weight
         is not asked."""
@@ -237,11 +237,13 @@ class TalkingFaceStage(Stage):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         optimizer_g, optimizer_d = self.optimizers()  # type: ignore[attr-defined]
 
+        for parameter in self._resting:
+            parameter.requires_grad_(self.iteration >= self.warm_up)
         self.toggle_optimizer(optimizer_g)
         output = self.network(batch.source, self.driver(batch), batch.mel)
         terms = self.terms(batch, output)
         loss = weighted(terms, self.weights)
-        self.descend(loss, optimizer_g, self._inversion() if self.iteration < self.warm_up else ())
+        self.descend(loss, optimizer_g)
         self.untoggle_optimizer(optimizer_g)
 
         judged: dict[str, Tensor] = {}
