@@ -332,7 +332,10 @@ def train(arguments: list[str]) -> None:
             load_from_checkpoint_support=False,
             parser_kwargs={
                 "prog": "fctfg train",
+                "usage": "%(prog)s --config base.yaml --config STAGE.yaml --run NAME --data.root DIR [--KEY VALUE ...]",
                 "description": "Train one stage; run it again to continue.",
+                "epilog": "A stage's own settings (losses, learning rates, where it starts): fctfg train --model.help "
+                + ", or ".join(stage.__name__ for stage in STAGES),
                 "allow_abbrev": False,
             },
         )

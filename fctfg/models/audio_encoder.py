@@ -68,14 +68,20 @@ LAYERS = (
 class AudioEncoderConfig:
     """The encoder's sizes; the defaults are Wav2Lip's generator's audio encoder.
 
+    Attributes:
+        width: multiplies all channels.
+        dim: length of the embedding.
+        time_mask: longest mask of SpecAugment, mel frames; 0: off (not in the paper).
+        freq_mask: highest mask of SpecAugment, mel bins; 0: off (not in the paper).
+
     Raises:
         ValueError: for a size that is not positive or a negative mask.
     """
 
-    width: float = 1.0  # multiplies all channels
-    dim: int = 512  # of the embedding
-    time_mask: int = 4  # SpecAugment, mel frames; not in the paper, 0 = off
-    freq_mask: int = 16  # SpecAugment, mel bins; not in the paper, 0 = off
+    width: float = 1.0
+    dim: int = 512
+    time_mask: int = 4
+    freq_mask: int = 16
 
     def __post_init__(self) -> None:
         if self.width <= 0 or self.dim < 1 or min(self.time_mask, self.freq_mask) < 0:

@@ -27,20 +27,32 @@ LAYERS: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {
 class FCTFGConfig:
     """What happens in the latent space; the defaults are the paper's at 256 px.
 
+    Attributes:
+        manipulated: generator layers that the motion controls, 0-based.
+        audio_layers: of these, the ones that audio enters.
+        style_dim: length of each style.
+        audio_dim: length of the audio embedding.
+        temporal_kernel: of the temporal fusion, frames (not in the paper).
+        subtract_latent_avg: the MLPs see codes less w's mean, which is added after them (not in the paper).
+        centered_mel: a frame's mel window is centered on it; False: starts with it, as in Wav2Lip.
+        freeze_batch_norm: E_inv and the hypernetwork keep stage 2's statistics (not in the paper).
+        hypernetwork: weight offsets from the source (not in the paper).
+        refinements: iterations of the hypernetwork (HyperStyle's 5).
+
     Raises:
         ValueError: if layers repeat, audio enters a layer that is not manipulated, or a size is not positive.
     """
 
-    manipulated: tuple[int, ...] = LAYERS[14][0]  # generator layers that the motion controls, 0-based
-    audio_layers: tuple[int, ...] = LAYERS[14][1]  # of these, the ones that audio enters
+    manipulated: tuple[int, ...] = LAYERS[14][0]
+    audio_layers: tuple[int, ...] = LAYERS[14][1]
     style_dim: int = 512
     audio_dim: int = 512
-    temporal_kernel: int = 3  # frames; not in the paper
-    subtract_latent_avg: bool = True  # the MLPs see codes less w's mean, which is added after them; not in the paper
-    centered_mel: bool = False  # a frame's mel window is centered on it; False: starts with it, as in Wav2Lip
-    freeze_batch_norm: bool = True  # E_inv and the hypernetwork keep stage 2's statistics; not in the paper
-    hypernetwork: Literal["off", "frozen", "finetuned"] = "off"  # weight offsets from the source; not in the paper
-    refinements: int = 5  # iterations of the hypernetwork (HyperStyle's 5)
+    temporal_kernel: int = 3
+    subtract_latent_avg: bool = True
+    centered_mel: bool = False
+    freeze_batch_norm: bool = True
+    hypernetwork: Literal["off", "frozen", "finetuned"] = "off"
+    refinements: int = 5
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "manipulated", tuple(self.manipulated))

@@ -17,17 +17,26 @@ Deltas = list[Tensor | None]  # one per generator convolution, each [B, O, I, k,
 class HypernetworkConfig:
     """The hypernetwork's sizes; the defaults are HyperStyle's network with shared weights at 256 px.
 
+    Attributes:
+        resolution: side of the square image, px.
+        channels: of the residual stages (ResNet-34).
+        blocks: of the residual stages.
+        code_dim: length of the code that each convolution's offsets are made from.
+        shared_width: inner channels of the blocks that use the shared hypernetwork.
+        own_width: inner channels of the blocks with an output of their own.
+        generator: whose convolutions get the offsets.
+
     Raises:
         ValueError: for a resolution that is not a power of two from 32 on or differs from the generator's, or unless
             there are four positive widths and depths.
     """
 
-    resolution: int = 256  # px
-    channels: tuple[int, ...] = (64, 128, 256, 512)  # of the residual stages (ResNet-34)
+    resolution: int = 256
+    channels: tuple[int, ...] = (64, 128, 256, 512)
     blocks: tuple[int, ...] = (3, 4, 6, 3)
-    code_dim: int = 512  # of the code that each convolution's offsets are made from
-    shared_width: int = 128  # inner channels of the blocks that use the shared hypernetwork
-    own_width: int = 256  # inner channels of the blocks with an output of their own
+    code_dim: int = 512
+    shared_width: int = 128
+    own_width: int = 256
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
 
     def __post_init__(self) -> None:

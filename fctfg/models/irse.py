@@ -9,6 +9,11 @@ from torch import Tensor, nn
 class IRSEConfig:
     """Widths and depths of the four stages, each of which halves the resolution; the defaults are IR-SE50.
 
+    Attributes:
+        channels: of the four stages.
+        blocks: of the four stages.
+        se_reduction: squeeze-and-excitation has this many times fewer inner channels.
+
     Raises:
         ValueError: unless there are four positive widths and depths, and the reduction fits the widths.
     """

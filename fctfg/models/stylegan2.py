@@ -26,15 +26,23 @@ def _check_resolution(resolution: int) -> None:
 class GeneratorConfig:
     """The generator's sizes; the defaults are the paper's 256 px network (channel multiplier 2).
 
+    Attributes:
+        resolution: side of the square image, px.
+        style_dim: length of z and w.
+        n_mlp: layers of the mapping network.
+        lr_mlp: learning rate multiplier of the mapping network.
+        channel_base: a resolution has min(channel_max, channel_base // resolution) channels.
+        channel_max: most channels of a resolution.
+
     Raises:
         ValueError: for a resolution that is not a power of two from 8 on, or a size below 1.
     """
 
-    resolution: int = 256  # px, of the square image
-    style_dim: int = 512  # of z and w
-    n_mlp: int = 8  # layers of the mapping network
-    lr_mlp: float = 0.01  # learning rate multiplier of the mapping network
-    channel_base: int = 32768  # channels at a resolution: min(channel_max, channel_base // resolution)
+    resolution: int = 256
+    style_dim: int = 512
+    n_mlp: int = 8
+    lr_mlp: float = 0.01
+    channel_base: int = 32768
     channel_max: int = 512
 
     def __post_init__(self) -> None:
@@ -276,14 +284,20 @@ class Generator(nn.Module):
 class DiscriminatorConfig:
     """The discriminator's sizes; see :class:`GeneratorConfig`.
 
+    Attributes:
+        resolution: side of the square image, px.
+        channel_base: a resolution has min(channel_max, channel_base // resolution) channels.
+        channel_max: most channels of a resolution.
+        stddev_group: images that share one statistic.
+
     Raises:
         ValueError: for a resolution that is not a power of two from 8 on, or a size below 1.
     """
 
-    resolution: int = 256  # px
+    resolution: int = 256
     channel_base: int = 32768
     channel_max: int = 512
-    stddev_group: int = 4  # images that share one statistic
+    stddev_group: int = 4
 
     def __post_init__(self) -> None:
         _check_resolution(self.resolution)

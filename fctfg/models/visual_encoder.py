@@ -17,11 +17,17 @@ COARSE, MIDDLE = 3, 7  # styles below COARSE come from 1/16 of the resolution, b
 class VisualEncoderConfig:
     """The encoder's sizes; the defaults are pSp at 256 px.
 
+    Attributes:
+        resolution: side of the square image, px.
+        style_dim: length of each style; the generator's.
+        n_styles: rows of a W+ code; the generator's modulation layers.
+        body: residual network that the styles are read from.
+
     Raises:
         ValueError: for a resolution that is not a power of two from 32 on, or a size below 1.
     """
 
-    resolution: int = 256  # px
+    resolution: int = 256
     style_dim: int = 512
     n_styles: int = 14
     body: IRSEConfig = field(default_factory=IRSEConfig)

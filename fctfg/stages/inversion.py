@@ -28,7 +28,13 @@ from fctfg.stages.networks import Networks
 
 @dataclass(frozen=True)
 class InversionWeights(LossWeights):
-    """Weights of the terms of an inversion; the defaults are pSp's and HyperStyle's."""
+    """Weights of the terms of an inversion; the defaults are pSp's and HyperStyle's.
+
+    Attributes:
+        l2: of the squared difference.
+        lpips: of the LPIPS distance.
+        identity: of the recogniser's distance.
+    """
 
     l2: float = 1.0
     lpips: float = 0.8

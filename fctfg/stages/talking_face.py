@@ -40,7 +40,16 @@ from fctfg.weights.artifact import build
 
 @dataclass(frozen=True)
 class TalkingFaceWeights(LossWeights):
-    """Weights of the six terms; the defaults are the paper's."""
+    """Weights of the six terms; the defaults are the paper's.
+
+    Attributes:
+        orthogonality: of Eq. 3.
+        sync: of Eq. 4.
+        identity: of Eq. 5.
+        reconstruction: of Eq. 6.
+        perceptual: of Eq. 7.
+        adversarial: of Eq. 8, the generator's side.
+    """
 
     orthogonality: float = 1.0
     sync: float = 0.1

@@ -15,13 +15,18 @@ SIZE = 112  # px, of the aligned faces
 class ArcFaceConfig:
     """The expert's sizes; the defaults are IR-SE50.
 
+    Attributes:
+        body: residual network before the embedding.
+        dim: length of the embedding.
+        dropout: share of the features dropped in training.
+
     Raises:
         ValueError: for a size that is not positive.
     """
 
     body: IRSEConfig = field(default_factory=IRSEConfig)
-    dim: int = 512  # of the embedding
-    dropout: float = 0.6  # in training
+    dim: int = 512
+    dropout: float = 0.6
 
     def __post_init__(self) -> None:
         if self.dim < 1 or not 0 <= self.dropout < 1:

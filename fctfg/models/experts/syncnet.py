@@ -43,12 +43,16 @@ AUDIO_LAYERS = (*LAYERS[:11], ConvSpec(256, 3, 1, 1, residual=True), *LAYERS[11:
 class SyncNetConfig:
     """The expert's sizes; the defaults are Wav2Lip's.
 
+    Attributes:
+        width: multiplies all channels.
+        dim: length of the embeddings.
+
     Raises:
         ValueError: for a size that is not positive.
     """
 
-    width: float = 1.0  # multiplies all channels
-    dim: int = 512  # of the embeddings
+    width: float = 1.0
+    dim: int = 512
 
     def __post_init__(self) -> None:
         if self.width <= 0 or self.dim < 1:

@@ -27,12 +27,16 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for ima
 class VGGConfig:
     """Which features.
 
+    Attributes:
+        width: multiplies all channels; only for random weights.
+        weights: path of torchvision's state dict, or "random": seeded, for runs without real images.
+
     Raises:
         ValueError: if a width other than 1 is asked of published weights.
     """
 
-    width: float = 1.0  # multiplies all channels; only for random weights
-    weights: str = "random"  # path of torchvision's state dict, or "random": seeded, for runs without real images
+    width: float = 1.0
+    weights: str = "random"
 
     def __post_init__(self) -> None:
         if self.width <= 0 or (self.weights != "random" and self.width != 1.0):
