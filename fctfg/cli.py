@@ -137,6 +137,8 @@ def _generate(options: argparse.Namespace) -> None:
 
     from fctfg.inference import TalkingFace
 
+    if options.batch < 1:
+        raise UsageError(f"--batch must be 1 or more, not {options.batch}")
     model = TalkingFace.from_pretrained(options.weights, device=options.device)
     with Progress(transient=True) as bar:
         task = bar.add_task("frames", total=None)

@@ -30,10 +30,12 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fctfg.atomic import atomic_path, make_folder, remove_leftovers, write_error
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError, UsageError
+from fctfg.models.fctfg import FCTFGConfig
 from fctfg.stages import (
     EncoderStage,
     GeneratorStage,
@@ -115,7 +117,8 @@ class TrainCommand(LightningCLI):
             super().instantiate_classes()
         except Exception as error:  # jsonargparse wraps what a constructor raises
             root = _root(error)
-            raise UsageError(str(root)) if isinstance(root, ValueError) else root from error
+            wrong = isinstance(root, ValueError | MisconfigurationException)
+            raise UsageError(str(root)) if wrong else root from error
 
     @property
     def folder(self) -> Path:
@@ -279,26 +282,35 @@ def _root(error: BaseException) -> BaseException:
 UNKNOWN_KEY = (  # how jsonargparse says it
     re.compile(r"Group '(?P<group>[\w.]+)' does not accept option '(?P<key>[\w.]+)'"),
     re.compile(r"Option '(?P<key>[\w.]+)' is not accepted"),
-    re.compile(r"NestedArg\(key='(?P<key>[\w.]+)'"),
     re.compile(r"[Uu]nrecognized arguments?: (?:--)?(?P<key>[\w.]+)"),
     re.compile(r"[Kk]ey [\"'`]?(?P<key>[\w.]+)[\"'`]? is not expected"),
 )
+WRONG_VALUE = re.compile(  # the innermost key is the last one
+    r'.*Parser key "(?P<key>[\w.]+)": (?:Expected a (?P<kind>.+?)\. Got value: '
+    r"|Does not validate against any of the Union subtypes Subtypes: \[(?P<kinds>.+?)\] Errors: .*?Given value: )"
+    r"(?P<value>.*?)(?: - |$)"
+)
+TYPE = re.compile(r"<class '(\w+)'>|typing\.Literal\[(.+?)\]")
 
 
 def _explain(message: str, parser: LightningArgumentParser) -> str:
-    """The parser's message in one line; where a key is unknown, that key and the nearest known one."""
+    """The parser's message in one line: an unknown key with the nearest known one, a wrong value with its type."""
     line = " ".join(message.split())
     found = next((match for pattern in UNKNOWN_KEY if (match := pattern.search(line))), None)
-    if found is None:
-        return line
-    group = found.groupdict().get("group")
-    key = f"{group}.{found['key']}" if group else found["key"]
-    near = difflib.get_close_matches(key, _known_keys(parser), n=1, cutoff=0.5)
-    return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
+    if found is not None:
+        group = found.groupdict().get("group")
+        key = f"{group}.{found['key']}" if group else found["key"]
+        near = difflib.get_close_matches(key, _known_keys(parser), n=1, cutoff=0.5)
+        return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
+    if wrong := WRONG_VALUE.match(line):
+        kinds = TYPE.sub(r"\1\2", wrong["kind"] or wrong["kinds"]).replace("NoneType", "null")
+        return f"{wrong['key']} is {wrong['value']!r}, but takes {kinds}"
+    return line
 
 
 def _known_keys(parser: LightningArgumentParser) -> list[str]:
     keys = [action.dest for action in parser._actions]
+    keys += [f"networks.fctfg.{field.name}" for field in fields(FCTFGConfig)]
     for stage in STAGES:
         for name, kind in get_type_hints(stage.__init__).items():
             keys.append(f"model.init_args.{name}")

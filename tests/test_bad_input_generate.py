@@ -299,6 +299,8 @@ def test_debug_shows_the_traceback(run: Path, tmp_path: Path, capsys: pytest.Cap
 def test_usage_errors_have_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "--portrait", "p.png"]) == 2
     assert "--audio" in capsys.readouterr().err
+    assert main(["generate", "--portrait=p.png", "--audio=a.wav", "--out=o.mp4", "--batch=0"]) == 2
+    assert "--batch must be 1 or more, not 0" in capsys.readouterr().err
 
 
 def test_through_a_process_of_its_own(fctfg_command: Callable, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from fctfg.data.batch import Batch
 from fctfg.data.dataset import TalkingClips
 from fctfg.data.manifest import dataset_hash
 from fctfg.data.sampler import PositionSampler
+from fctfg.ranges import check_range
 
 
 class TalkingData(pl.LightningDataModule):
@@ -54,14 +55,9 @@ class TalkingData(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("batches_per_epoch", batches_per_epoch, 1),
-            ("val_samples", val_samples, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value < least:
-                raise ValueError(f"data.{name} is {value}, but must be at least {least}")
+        counts = {"batch_size": batch_size, "batches_per_epoch": batches_per_epoch, "val_samples": val_samples}
+        check_range(1, group="data", **counts)
+        check_range(0, group="data", num_workers=num_workers)
         self.root, self.frames = root, frames
         self.batch_size, self.batches_per_epoch, self.val_samples = batch_size, batches_per_epoch, val_samples
         self.num_workers = num_workers

@@ -12,6 +12,7 @@ from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
 from fctfg.losses.adversarial import g_nonsaturating, path_length_penalty
 from fctfg.models.stylegan2 import Discriminator, Generator
+from fctfg.ranges import check_range
 from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_loss
 from fctfg.stages.base import Stage
@@ -63,6 +64,11 @@ class GeneratorStage(Stage):
         latent_avg_samples: int = 100_000,
     ) -> None:
         super().__init__(networks, init_from, seed)
+        check_range(0, learning_rate=learning_rate, r1_weight=r1_weight, path_length_weight=path_length_weight)
+        check_range(0, 1, path_length_decay=path_length_decay, style_mixing=style_mixing)
+        check_range(1, r1_every=r1_every, path_length_every=path_length_every, path_length_shrink=path_length_shrink)
+        check_range(1, latent_avg_samples=latent_avg_samples)
+        check_range(1e-3, ema_half_life=ema_half_life)
         self.automatic_optimization = False
         self.learning_rate = learning_rate
         self.r1_weight, self.r1_every = r1_weight, r1_every

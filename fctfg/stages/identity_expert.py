@@ -12,6 +12,7 @@ from fctfg.data.batch import Batch
 from fctfg.data.datamodule import TalkingData
 from fctfg.losses.arcface_margin import arcface_margin
 from fctfg.models.experts.arcface import ArcFace
+from fctfg.ranges import check_range
 from fctfg.stages.base import Stage
 from fctfg.stages.networks import Networks
 
@@ -47,6 +48,7 @@ class IdentityExpert(Stage):
         scale: float = 64.0,
     ) -> None:
         super().__init__(networks, init_from, seed)
+        check_range(0, learning_rate=learning_rate, margin=margin, scale=scale)
         self.learning_rate, self.margin, self.scale = learning_rate, margin, scale
         self.identity_expert = ArcFace(networks.identity_expert)
         self.announce_new(identity_expert=self.identity_expert)

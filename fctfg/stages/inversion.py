@@ -22,6 +22,7 @@ from fctfg.models.experts.lpips import LPIPS
 from fctfg.models.hypernetwork import Deltas, Hypernetwork, add_deltas, refine
 from fctfg.models.stylegan2 import Generator
 from fctfg.models.visual_encoder import VisualEncoder
+from fctfg.ranges import check_range
 from fctfg.stages.base import Stage, say
 from fctfg.stages.networks import Networks
 
@@ -72,6 +73,7 @@ class Inversion(Stage):
         train_generator: bool = False,
     ) -> None:
         super().__init__(networks, init_from, seed)
+        check_range(0, learning_rate=learning_rate)
         self.learning_rate = learning_rate
         self.weights = weights
         generator = self.take(origin, "generator", Generator, networks.generator)
@@ -149,6 +151,7 @@ class EncoderStage(Inversion):
         generator_learning_rate: float | None = None,
         weights: InversionWeights = InversionWeights(),
     ) -> None:
+        check_range(0, generator_learning_rate=generator_learning_rate)
         goes_on = "inversion" in (init_from or {})
         if goes_on and "generator" in (init_from or {}):
             raise FctfgError(
@@ -216,6 +219,7 @@ class HypernetworkStage(Inversion):
         weights: InversionWeights = InversionWeights(),
         refinements: int = 5,
     ) -> None:
+        check_range(1, refinements=refinements)
         super().__init__(networks, init_from, seed, learning_rate, weights)
         self.automatic_optimization = False
         self.frozen["visual_encoder"] = "inversion"

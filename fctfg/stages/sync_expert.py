@@ -15,6 +15,7 @@ from fctfg.losses.contrastive import contrastive
 from fctfg.metrics.sync_accuracy import sync_accuracy
 from fctfg.models.experts.syncnet import FRAMES, SyncNet
 from fctfg.ops.windows import middle_frame
+from fctfg.ranges import check_range
 from fctfg.stages.base import Stage
 from fctfg.stages.networks import Networks
 
@@ -80,6 +81,8 @@ class SyncExpert(Stage):
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__(networks, init_from, seed)
+        check_range(0, learning_rate=learning_rate, weight_decay=weight_decay)
+        check_range(1e-3, temperature=temperature)
         self.learning_rate = learning_rate
         self.temperature = temperature
         self.augment = augment

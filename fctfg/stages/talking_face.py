@@ -31,6 +31,7 @@ from fctfg.models.stylegan2 import Discriminator, Generator
 from fctfg.models.visual_encoder import VisualEncoder
 from fctfg.ops.mouth import transplant_mouth
 from fctfg.ops.windows import middle_frame
+from fctfg.ranges import check_range
 from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_loss
 from fctfg.stages.base import Stage, say
@@ -127,6 +128,10 @@ class TalkingFaceStage(Stage):
         ema_decay: float = 0.999,
     ) -> None:
         super().__init__(networks, init_from, seed)
+        check_range(0, learning_rate=learning_rate, generator_learning_rate=generator_learning_rate)
+        check_range(0, discriminator_learning_rate=discriminator_learning_rate, r1_weight=r1_weight, warm_up=warm_up)
+        check_range(0, 1, ema_decay=ema_decay)
+        check_range(1, r1_every=r1_every)
         self.automatic_optimization = False
         self.frozen = {"sync_expert": "sync_expert", "identity_expert": "identity_expert", "vgg": None}
         self.learning_rate = learning_rate
