@@ -36,6 +36,7 @@ from fctfg.atomic import atomic_path, make_folder, remove_leftovers, write_error
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError, UsageError
 from fctfg.models.fctfg import FCTFGConfig
+from fctfg.ranges import check_range
 from fctfg.stages import (
     EncoderStage,
     GeneratorStage,
@@ -131,6 +132,7 @@ class TrainCommand(LightningCLI):
         return self.folder / "checkpoints" / "last.ckpt"
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        check_range(1, group="trainer", log_every_n_steps=self.config["trainer"]["log_every_n_steps"])
         self.model.check_data(self.datamodule)
         self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.model.settings = _settings(self.plain)
@@ -285,12 +287,13 @@ UNKNOWN_KEY = (  # how jsonargparse says it
     re.compile(r"[Uu]nrecognized arguments?: (?:--)?(?P<key>[\w.]+)"),
     re.compile(r"[Kk]ey [\"'`]?(?P<key>[\w.]+)[\"'`]? is not expected"),
 )
-WRONG_VALUE = re.compile(  # the innermost key is the last one
-    r'.*Parser key "(?P<key>[\w.]+)": (?:Expected a (?P<kind>.+?)\. Got value: '
+WRONG_VALUE = re.compile(  # of the innermost key, which is the last one
+    r'(?P<outer>.*)Parser key "(?P<key>[\w.]+)": (?:Expected a (?P<kind>.+?)\. Got value: '
     r"|Does not validate against any of the Union subtypes Subtypes: \[(?P<kinds>.+?)\] Errors: .*?Given value: )"
-    r"(?P<value>.*?)(?: - |$)"
+    r"(?P<value>.*?)(?: - Expected a |$)"
 )
-TYPE = re.compile(r"<class '(\w+)'>|typing\.Literal\[(.+?)\]")
+OUTER_KEY = re.compile(r'Parser key "([\w.]+)"')
+TYPE = re.compile(r"<class '(?:[\w.]+\.)?(\w+)'>|typing\.Literal\[(.+?)\]")
 
 
 def _explain(message: str, parser: LightningArgumentParser) -> str:
@@ -304,7 +307,8 @@ def _explain(message: str, parser: LightningArgumentParser) -> str:
         return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
     if wrong := WRONG_VALUE.match(line):
         kinds = TYPE.sub(r"\1\2", wrong["kind"] or wrong["kinds"]).replace("NoneType", "null")
-        return f"{wrong['key']} is {wrong['value']!r}, but takes {kinds}"
+        outer = ["model.init_args" if key == "model" else key for key in OUTER_KEY.findall(wrong["outer"])]
+        return f"{'.'.join([*outer, wrong['key']])} is {wrong['value']!r}, but takes {kinds}"
     return line
 
 
@@ -344,7 +348,7 @@ def train(arguments: list[str]) -> None:
             load_from_checkpoint_support=False,
             parser_kwargs={
                 "prog": "fctfg train",
-                "usage": "%(prog)s --config base.yaml --config STAGE.yaml --run NAME --data.root DIR [--KEY VALUE ...]",
+                "usage": "%(prog)s --config configs/base.yaml --config configs/STAGE.yaml --run NAME [--KEY VALUE ...]",
                 "description": "Train one stage; run it again to continue.",
                 "epilog": "A stage's own settings (losses, learning rates, where it starts): fctfg train --model.help "
                 + ", or ".join(stage.__name__ for stage in STAGES),

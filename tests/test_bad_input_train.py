@@ -49,11 +49,18 @@ def test_a_run_is_a_folder_below_all_runs(place: Place, name: str, capsys: pytes
         ("--data.num_workers=-1", "data.num_workers is -1"),
         ("--model.learning_rate=-1", "model.init_args.learning_rate is -1.0, but must be at least 0"),
         ("--model.learning_rate=.nan", "model.init_args.learning_rate is nan"),
-        ("--model.learning_rate=fast", "learning_rate is 'fast', but takes float"),
+        ("--model.learning_rate=fast", "model.init_args.learning_rate is 'fast', but takes float\n"),
         ("--data.batch_size=1.5", "data.batch_size is '1.5', but takes int"),
-        ("--model.generator_learning_rate=fast", "generator_learning_rate is 'fast', but takes float, null"),
-        ("--model.weights.l2=much", "weights.l2 is 'much', but takes float"),
+        (
+            "--model.generator_learning_rate=fast",
+            "model.init_args.generator_learning_rate is 'fast', but takes float, null\n",
+        ),
+        ("--model.weights.l2=much", "model.init_args.weights.l2 is 'much', but takes float\n"),
         ("--trainer.devices=0", "devices="),
+        ("--networks.fctfg.audio_dim=wide", "networks.fctfg.audio_dim is 'wide', but takes int\n"),
+        ("--networks.generator.lr_mlp=0", "lr_mlp must be positive"),
+        ("--data.frames=0", "data.frames is 0, but must be at least 1"),
+        ("--trainer.log_every_n_steps=0", "trainer.log_every_n_steps is 0, but must be at least 1"),
         ("--networks.fctfg.audio_dym=3", "did you mean 'audio_dim'"),
         ("--trainer.max_epoch=2", "did you mean 'trainer.max_epochs'"),
         ("--trainer.enable_checkpointing=true", "trainer.enable_checkpointing: fctfg train sets it itself"),
@@ -267,6 +274,40 @@ def test_float16_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) ->
 def test_a_misspelt_weight_is_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(place, "talking_face", "weights", "--model.init_args.weights.synch=0.2")) == 2
     assert "weights.sync'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stage", "setting", "wanted"),
+    [
+        ("generator", "learning_rate=-1", "at least 0"),
+        ("generator", "r1_weight=-1", "at least 0"),
+        ("generator", "path_length_weight=-1", "at least 0"),
+        ("generator", "path_length_decay=2", "between 0 and 1"),
+        ("generator", "style_mixing=1.5", "between 0 and 1"),
+        ("generator", "r1_every=0", "at least 1"),
+        ("generator", "path_length_every=0", "at least 1"),
+        ("generator", "path_length_shrink=0", "at least 1"),
+        ("generator", "latent_avg_samples=0", "at least 1"),
+        ("generator", "ema_half_life=0", "at least 0.001"),
+        ("identity_expert", "margin=-1", "at least 0"),
+        ("identity_expert", "scale=-1", "at least 0"),
+        ("sync_expert", "weight_decay=-1", "at least 0"),
+        ("sync_expert", "temperature=0", "at least 0.001"),
+        ("encoder", "generator_learning_rate=-1", "at least 0"),
+        ("hypernetwork", "refinements=0", "at least 1"),
+        ("talking_face", "discriminator_learning_rate=-1", "at least 0"),
+        ("talking_face", "warm_up=-1", "at least 0"),
+        ("talking_face", "ema_decay=1.5", "between 0 and 1"),
+        ("talking_face", "r1_every=0", "at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(
+    place: Place, stage: str, setting: str, wanted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(place, stage, "refused", f"--model.init_args.{setting}")) == 2
+    said = capsys.readouterr().err
+    assert f"model.init_args.{setting.split('=')[0]} is " in said
+    assert f"must be {wanted}\n" in said
 
 
 def test_a_negative_weight_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,8 +55,8 @@ class TalkingData(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        counts = {"batch_size": batch_size, "batches_per_epoch": batches_per_epoch, "val_samples": val_samples}
-        check_range(1, group="data", **counts)
+        check_range(1, group="data", batch_size=batch_size, frames=frames)
+        check_range(1, group="data", batches_per_epoch=batches_per_epoch, val_samples=val_samples)
         check_range(0, group="data", num_workers=num_workers)
         self.root, self.frames = root, frames
         self.batch_size, self.batches_per_epoch, self.val_samples = batch_size, batches_per_epoch, val_samples

@@ -1,5 +1,6 @@
 """Wav2Lip's audio encoder: a mel window to a vector. E_a of the paper."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -84,7 +85,7 @@ class AudioEncoderConfig:
     freq_mask: int = 16
 
     def __post_init__(self) -> None:
-        if self.width <= 0 or self.dim < 1 or min(self.time_mask, self.freq_mask) < 0:
+        if not 0 < self.width < math.inf or self.dim < 1 or min(self.time_mask, self.freq_mask) < 0:
             raise ValueError(f"width and dim must be positive, masks not negative: {self}")
 
 

@@ -49,6 +49,8 @@ class GeneratorConfig:
         _check_resolution(self.resolution)
         if min(self.style_dim, self.n_mlp, self.channel_max) < 1 or self.channel_base < self.resolution:
             raise ValueError(f"sizes must be positive and channel_base at least the resolution: {self}")
+        if not 0 < self.lr_mlp < math.inf:
+            raise ValueError(f"lr_mlp must be positive: {self}")
 
     def channels(self, resolution: int) -> int:
         """Feature channels at a resolution."""

@@ -96,8 +96,8 @@ class TalkingFaceStage(Stage):
         generator_learning_rate: of the generator; None takes `learning_rate`. Its weights are of unit size (equalized
             learning rate), so that it bears larger steps than the encoders.
         discriminator_learning_rate: None takes `learning_rate`.
-        warm_up: iterations at the start in which only the latent networks and the audio encoder learn, and what comes
-            from stage 2 rests (not in the paper).
+        warm_up: iterations at the start in which only the latent networks and the audio encoder learn, and the weights
+            that come from stage 2 rest (not in the paper).
         weights: of the six terms; in training, one of weight 0 is not computed, and without the adversarial one the
             discriminator rests.
         orthogonality_form: "mean" or "sum" over the channels, or "cosine", the paper's ablation.

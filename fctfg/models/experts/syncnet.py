@@ -1,5 +1,6 @@
 """The lip-sync expert: Wav2Lip's SyncNet, and the mouths it looks at."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +56,7 @@ class SyncNetConfig:
     dim: int = 512
 
     def __post_init__(self) -> None:
-        if self.width <= 0 or self.dim < 1:
+        if not 0 < self.width < math.inf or self.dim < 1:
             raise ValueError(f"width and dim must be positive: {self}")
 
 

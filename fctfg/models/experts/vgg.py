@@ -1,5 +1,6 @@
 """VGG19 features for the perceptual loss."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class VGGConfig:
     weights: str = "random"
 
     def __post_init__(self) -> None:
-        if self.width <= 0 or (self.weights != "random" and self.width != 1.0):
+        if not 0 < self.width < math.inf or (self.weights != "random" and self.width != 1.0):
             raise ValueError(f"the width must be positive, and 1 for published weights: {self}")
 
 
