@@ -77,7 +77,13 @@ TRAININGS = (
     Training("identity_expert", "Stage 0: identity expert", 2, 50, 16, {"learning_rate": 1e-3}),
     Training("generator", "Stage 1: StyleGAN2", 3, 150, 8, {"ema_half_life": 0.5, "r1_weight": 0.1}),
     Training(
-        "encoder", "Stage 2: pSp encoder", 3, 100, 4, {"learning_rate": 1e-3}, _IDENTITY | {"generator": "generator"}
+        "encoder",
+        "Stage 2: pSp encoder",
+        3,
+        100,
+        4,
+        {"learning_rate": 1e-3, "generator_learning_rate": 3e-3},
+        _IDENTITY | {"generator": "generator"},
     ),
     Training(
         "hypernetwork", "Stage 2: hypernetwork", 2, 10, 4, {"learning_rate": 1e-3}, _IDENTITY | {"inversion": "encoder"}
@@ -88,7 +94,7 @@ TRAININGS = (
         5,
         50,
         4,
-        {"generator_learning_rate": 5e-4, "ema_decay": 0.98},
+        {"generator_learning_rate": 1e-3, "ema_decay": 0.98, "weights.reconstruction": 4.0},
         _EXPERTS | {"generator": "generator", "inversion": "hypernetwork"},
     ),
 )

@@ -50,7 +50,7 @@ STAGES = {
     ),
     "encoder": (
         "Stage 2: the encoder",
-        "pSp learns to find the code from which the generator, now frozen, makes a given face.",
+        "pSp learns to find the code from which the generator makes a given face; the generator learns with it.",
     ),
     "hypernetwork": (
         "Stage 2: the hypernetwork",
