@@ -14,8 +14,8 @@ from fctfg.data.batch import Batch
 from fctfg.errors import FctfgError
 from fctfg.losses.weighted import weighted
 from fctfg.models.audio_encoder import AudioEncoder
+from fctfg.models.discriminator import Discriminator
 from fctfg.models.experts.syncnet import SyncNet
-from fctfg.models.stylegan2 import Discriminator
 from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_loss
 from fctfg.stages.generator import GeneratorStage

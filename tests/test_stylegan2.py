@@ -6,8 +6,9 @@ from layout import layout, parameters
 from torch import Tensor
 
 from fctfg.losses.adversarial import r1_penalty
+from fctfg.models.discriminator import Discriminator, DiscriminatorConfig, minibatch_stddev
 from fctfg.models.layers import EqualLinear
-from fctfg.models.stylegan2 import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, minibatch_stddev
+from fctfg.models.stylegan2 import Generator, GeneratorConfig
 
 TINY = GeneratorConfig(resolution=16, style_dim=8, n_mlp=2, channel_base=128, channel_max=8)
 

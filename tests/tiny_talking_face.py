@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from fctfg.models.audio_encoder import AudioEncoder, AudioEncoderConfig
+from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
 from fctfg.models.fctfg import FCTFG, FCTFGConfig
 from fctfg.models.hypernetwork import Hypernetwork, HypernetworkConfig
 from fctfg.models.irse import IRSEConfig
-from fctfg.models.stylegan2 import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from fctfg.models.stylegan2 import Generator, GeneratorConfig
 from fctfg.models.visual_encoder import VisualEncoder, VisualEncoderConfig
 from fctfg.weights.artifact import write_export
 

@@ -11,7 +11,8 @@ from fctfg.data.batch import Batch
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
 from fctfg.losses.adversarial import g_nonsaturating, path_length_penalty
-from fctfg.models.stylegan2 import Discriminator, Generator
+from fctfg.models.discriminator import Discriminator
+from fctfg.models.stylegan2 import Generator
 from fctfg.ranges import check_range
 from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_loss

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fctfg.models.audio_encoder import AudioEncoderConfig
+from fctfg.models.discriminator import DiscriminatorConfig
 from fctfg.models.experts.arcface import ArcFaceConfig
 from fctfg.models.experts.syncnet import SyncNetConfig
 from fctfg.models.experts.vgg import VGGConfig
 from fctfg.models.fctfg import FCTFGConfig
 from fctfg.models.hypernetwork import HypernetworkConfig
-from fctfg.models.stylegan2 import DiscriminatorConfig, GeneratorConfig
+from fctfg.models.stylegan2 import GeneratorConfig
 from fctfg.models.visual_encoder import VisualEncoderConfig
 
 

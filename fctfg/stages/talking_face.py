@@ -21,13 +21,14 @@ from fctfg.losses.weighted import LossWeights, weighted
 from fctfg.metrics.psnr import psnr
 from fctfg.metrics.ssim import ssim
 from fctfg.models.audio_encoder import AudioEncoder
+from fctfg.models.discriminator import Discriminator
 from fctfg.models.experts.arcface import ArcFace
 from fctfg.models.experts.frozen import freeze
 from fctfg.models.experts.syncnet import FRAMES, SyncNet
 from fctfg.models.experts.vgg import VGG19
 from fctfg.models.fctfg import FCTFG, FCTFGConfig, Latent, Output
 from fctfg.models.hypernetwork import Hypernetwork
-from fctfg.models.stylegan2 import Discriminator, Generator
+from fctfg.models.stylegan2 import Generator
 from fctfg.models.visual_encoder import VisualEncoder
 from fctfg.ops.mouth import transplant_mouth
 from fctfg.ops.windows import middle_frame

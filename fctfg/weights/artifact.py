@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from fctfg.atomic import atomic_path, write_json
 from fctfg.errors import FctfgError
 from fctfg.models.audio_encoder import AudioEncoder, AudioEncoderConfig
+from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
 from fctfg.models.experts.arcface import ArcFace, ArcFaceConfig
 from fctfg.models.experts.syncnet import SyncNet, SyncNetConfig
 from fctfg.models.fctfg import FCTFG, FCTFGConfig, Latent
 from fctfg.models.hypernetwork import Hypernetwork, HypernetworkConfig
-from fctfg.models.stylegan2 import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from fctfg.models.stylegan2 import Generator, GeneratorConfig
 from fctfg.models.visual_encoder import VisualEncoder, VisualEncoderConfig
 from fctfg.weights.card import complete_card
 from fctfg.weights.config_json import config_differences, config_from_dict, config_to_dict
