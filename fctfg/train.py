@@ -5,21 +5,18 @@ The only place of the command line that imports Lightning.
 
 from __future__ import annotations
 
-import difflib
 import fcntl
 import logging
 import netrc
 import os
 import pickle
-import re
 import sys
 import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 from urllib.parse import urlparse
 
 import pytorch_lightning as pl
@@ -35,16 +32,9 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from fctfg.atomic import atomic_path, make_folder, remove_leftovers, write_error
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError, UsageError
-from fctfg.models.fctfg import FCTFGConfig
 from fctfg.ranges import check_range
-from fctfg.stages import (
-    EncoderStage,
-    GeneratorStage,
-    HypernetworkStage,
-    IdentityExpert,
-    SyncExpert,
-    TalkingFaceStage,
-)
+from fctfg.setting_errors import explain
+from fctfg.stages import STAGES
 from fctfg.stages.base import Stage, say
 from fctfg.stages.callbacks.export import Export
 from fctfg.stages.callbacks.last_checkpoint import LastCheckpoint
@@ -54,9 +44,6 @@ from fctfg.stages.callbacks.samples import Samples
 from fctfg.stages.csv_log import CsvLog
 from fctfg.stages.networks import Networks
 from fctfg.weights.config_json import changed_fields
-
-STAGES = (SyncExpert, IdentityExpert, GeneratorStage, EncoderStage, HypernetworkStage, TalkingFaceStage)
-
 
 OWN_SETTINGS = {  # of the trainer, which the command sets itself, with their defaults
     "default_root_dir": None,
@@ -92,7 +79,8 @@ class TrainCommand(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except (ArgumentError, TypeError, ValueError) as error:
-            raise UsageError(_explain(str(error), parser)) from error
+            options = [action.dest for action in parser._actions]
+            raise UsageError(explain(str(error), options)) from error
 
     def before_instantiate_classes(self) -> None:
         precision = str(self.config["trainer"]["precision"])
@@ -115,6 +103,7 @@ class TrainCommand(LightningCLI):
 
     def instantiate_classes(self) -> None:
         try:
+            check_range(1, group="trainer", log_every_n_steps=self.config["trainer"]["log_every_n_steps"])
             super().instantiate_classes()
         except Exception as error:  # jsonargparse wraps what a constructor raises
             root = _root(error)
@@ -132,7 +121,6 @@ class TrainCommand(LightningCLI):
         return self.folder / "checkpoints" / "last.ckpt"
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        check_range(1, group="trainer", log_every_n_steps=self.config["trainer"]["log_every_n_steps"])
         self.model.check_data(self.datamodule)
         self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.model.settings = _settings(self.plain)
@@ -279,48 +267,6 @@ def _root(error: BaseException) -> BaseException:
     while (cause := error.__cause__ or error.__context__) is not None and not isinstance(error, FctfgError):
         error = cause
     return error
-
-
-UNKNOWN_KEY = (  # how jsonargparse says it
-    re.compile(r"Group '(?P<group>[\w.]+)' does not accept option '(?P<key>[\w.]+)'"),
-    re.compile(r"Option '(?P<key>[\w.]+)' is not accepted"),
-    re.compile(r"[Uu]nrecognized arguments?: (?:--)?(?P<key>[\w.]+)"),
-    re.compile(r"[Kk]ey [\"'`]?(?P<key>[\w.]+)[\"'`]? is not expected"),
-)
-WRONG_VALUE = re.compile(  # of the innermost key, which is the last one
-    r'(?P<outer>.*)Parser key "(?P<key>[\w.]+)": (?:Expected a (?P<kind>.+?)\. Got value: '
-    r"|Does not validate against any of the Union subtypes Subtypes: \[(?P<kinds>.+?)\] Errors: .*?Given value: )"
-    r"(?P<value>.*?)(?: - Expected a |$)"
-)
-OUTER_KEY = re.compile(r'Parser key "([\w.]+)"')
-TYPE = re.compile(r"<class '(?:[\w.]+\.)?(\w+)'>|typing\.Literal\[(.+?)\]")
-
-
-def _explain(message: str, parser: LightningArgumentParser) -> str:
-    """The parser's message in one line: an unknown key with the nearest known one, a wrong value with its type."""
-    line = " ".join(message.split())
-    found = next((match for pattern in UNKNOWN_KEY if (match := pattern.search(line))), None)
-    if found is not None:
-        group = found.groupdict().get("group")
-        key = f"{group}.{found['key']}" if group else found["key"]
-        near = difflib.get_close_matches(key, _known_keys(parser), n=1, cutoff=0.5)
-        return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
-    if wrong := WRONG_VALUE.match(line):
-        kinds = TYPE.sub(r"\1\2", wrong["kind"] or wrong["kinds"]).replace("NoneType", "null")
-        outer = ["model.init_args" if key == "model" else key for key in OUTER_KEY.findall(wrong["outer"])]
-        return f"{'.'.join([*outer, wrong['key']])} is {wrong['value']!r}, but takes {kinds}"
-    return line
-
-
-def _known_keys(parser: LightningArgumentParser) -> list[str]:
-    keys = [action.dest for action in parser._actions]
-    keys += [f"networks.fctfg.{field.name}" for field in fields(FCTFGConfig)]
-    for stage in STAGES:
-        for name, kind in get_type_hints(stage.__init__).items():
-            keys.append(f"model.init_args.{name}")
-            if is_dataclass(kind) and name != "networks":
-                keys += [f"model.init_args.{name}.{field.name}" for field in fields(kind)]
-    return keys + [".".join(key.split(".")[-parts:]) for key in keys for parts in (1, 2)]
 
 
 def train(arguments: list[str]) -> None:

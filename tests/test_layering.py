@@ -20,7 +20,19 @@ TIERS = (
     {"losses", "weights", "faces"},
     {"data", "metrics", "inference", "inputs"},
     {"stages"},
-    {"cli", "train", "demo", "demo_result", "demo_report", "held_out", "report", "chart", "config_files", "__main__"},
+    {
+        "cli",
+        "train",
+        "setting_errors",
+        "demo",
+        "demo_result",
+        "demo_report",
+        "held_out",
+        "report",
+        "chart",
+        "config_files",
+        "__main__",
+    },
 )
 TIER = {unit: number for number, units in enumerate(TIERS) for unit in units}
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from fctfg.cli import main
-from fctfg.train import STAGES
+from fctfg.stages import STAGES
 
 NAMES = [stage.__name__ for stage in STAGES]
 

@@ -6,4 +6,15 @@ from fctfg.stages.inversion import EncoderStage, HypernetworkStage
 from fctfg.stages.sync_expert import SyncExpert
 from fctfg.stages.talking_face import TalkingFaceStage
 
-__all__ = ["EncoderStage", "GeneratorStage", "HypernetworkStage", "IdentityExpert", "SyncExpert", "TalkingFaceStage"]
+STAGES = (SyncExpert, IdentityExpert, GeneratorStage, EncoderStage, HypernetworkStage, TalkingFaceStage)
+"""In the order of training."""
+
+__all__ = [
+    "STAGES",
+    "EncoderStage",
+    "GeneratorStage",
+    "HypernetworkStage",
+    "IdentityExpert",
+    "SyncExpert",
+    "TalkingFaceStage",
+]
