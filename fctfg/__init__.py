@@ -1,5 +1,6 @@
 """Train and run fully controllable talking faces (FC-TFG)."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,9 +10,11 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`fctfg.TalkingFace`, loaded when it is first asked for, so that `import fctfg` stays fast."""
+    """`fctfg.TalkingFace` and `fctfg.weights`, loaded when first asked for, so that `import fctfg` stays fast."""
     if name == "TalkingFace":
         from fctfg.inference import TalkingFace
 
         return TalkingFace
+    if name == "weights":
+        return importlib.import_module("fctfg.weights")
     raise AttributeError(f"module 'fctfg' has no attribute {name!r}")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import fctfg
+from fctfg.cli_weights import add_weights
 from fctfg.errors import FctfgError, UsageError
 
 STYLE: dict[str, Any] = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter, "allow_abbrev": False}
@@ -68,6 +69,26 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
     generate.add_argument("--batch", type=int, default=4, help="windows of 5 frames computed together")
     generate.set_defaults(run=_generate)
+
+    add_weights(commands, STYLE)
+
+    bench = commands.add_parser("bench", help="speed and memory on this machine", **STYLE)
+    benches = bench.add_subparsers(dest="bench", required=True, metavar="WHAT")
+    networks = benches.add_parser("networks", help="share of the convolution peak that the networks reach", **STYLE)
+    networks.add_argument("--size", type=int, default=256, help="side of the images, pixels")
+    networks.add_argument("--batch", type=int, default=2, help="images of a step")
+    networks.add_argument(
+        "--precision", nargs="+", choices=("float32", "bf16"), default=["float32"], help="one, or both in turns"
+    )
+    networks.add_argument("--rounds", type=int, default=5, help="measurements of each candidate; the median counts")
+    networks.add_argument("--threads", type=int, help="CPU threads; none: as many as torch takes")
+    networks.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
+    networks.add_argument("--channel-base", type=int, default=32768, help="channels of a layer times its side, pixels")
+    networks.add_argument("--channel-max", type=int, default=512, help="most channels of a layer, and length of codes")
+    networks.add_argument("--no-compile", action="store_true", help="eager only; compiling takes minutes")
+    networks.add_argument("--no-memory", action="store_true", help="no peak memory (one process per candidate)")
+    networks.add_argument("--json", type=Path, help="file to write the figures to")
+    networks.set_defaults(run=_bench)
     return parser
 
 
@@ -152,3 +173,18 @@ def _generate(options: argparse.Namespace) -> None:
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     print(f"{options.out}: {frames} frames")
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from fctfg.bench import bench_networks
+    from fctfg.bench_networks import Sizes
+
+    bench_networks(
+        Sizes(options.size, options.batch, options.channel_base, options.channel_max, options.device),
+        precisions=tuple(dict.fromkeys(options.precision)),
+        rounds=options.rounds,
+        threads=options.threads,
+        compiled=not options.no_compile,
+        memory=not options.no_memory,
+        out=options.json,
+    )

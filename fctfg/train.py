@@ -10,11 +10,14 @@ import logging
 import netrc
 import os
 import pickle
+import re
 import sys
 import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -22,7 +25,7 @@ from urllib.parse import urlparse
 import pytorch_lightning as pl
 import torch
 import yaml
-from jsonargparse import ArgumentError
+from jsonargparse import ActionYesNo, ArgumentError
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
@@ -36,7 +39,7 @@ from fctfg.ranges import check_range
 from fctfg.setting_errors import explain
 from fctfg.stages import STAGES
 from fctfg.stages.base import Stage, say
-from fctfg.stages.callbacks.export import Export
+from fctfg.stages.callbacks.export import Export, ingredients
 from fctfg.stages.callbacks.last_checkpoint import LastCheckpoint
 from fctfg.stages.callbacks.learning_rates import LearningRates
 from fctfg.stages.callbacks.progress import TrainingProgress
@@ -44,6 +47,7 @@ from fctfg.stages.callbacks.samples import Samples
 from fctfg.stages.csv_log import CsvLog
 from fctfg.stages.networks import Networks
 from fctfg.weights.config_json import changed_fields
+from fctfg.weights.licences import Licences, check_commercial_use
 
 OWN_SETTINGS = {  # of the trainer, which the command sets itself, with their defaults
     "default_root_dir": None,
@@ -68,6 +72,13 @@ class TrainCommand(LightningCLI):
             help="last share of the run, 0 to 1, over which the learning rates fall in a line towards 0; 0: constant",
         )
         parser.add_argument("--wandb_project", type=str, default="fctfg", help="W&B project")
+        parser.add_argument(
+            "--commercial_safe",
+            action=ActionYesNo,
+            nargs="?",
+            default=False,
+            help="refuse data and weights whose licence forbids commercial use, or is not known to allow it",
+        )
         parser.add_class_arguments(Networks, "networks")
         parser.link_arguments("networks", "model.init_args.networks")
         parser.link_arguments("networks.centered_mel", "data.centered_mel")
@@ -122,6 +133,9 @@ class TrainCommand(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         self.model.check_data(self.datamodule)
+        found = ingredients(self.model, self.datamodule, self.folder if self.checkpoint else None)
+        if self.config["commercial_safe"]:
+            check_commercial_use(found)
         self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.model.settings = _settings(self.plain)
         self.wandb = self._tracker()
@@ -130,7 +144,7 @@ class TrainCommand(LightningCLI):
             *(given if isinstance(given, list) else [given]),
             LearningRates(self.config["cool_down"]),
             Samples(self.folder / "samples"),
-            Export(self.folder, self.plain),
+            Export(self.folder, self.plain, reduce(or_, found.values(), Licences())),
             TrainingProgress(),
             LastCheckpoint(self.folder / "checkpoints"),  # last: what it saves has been exported
         ]
@@ -280,6 +294,7 @@ def train(arguments: list[str]) -> None:
         FctfgError: data, weights or a checkpoint that cannot be used.
     """
     _quieten()
+    arguments = [re.sub("^--commercial-safe(?==|$)", "--commercial_safe", argument) for argument in arguments]
     argv, sys.argv = sys.argv, sys.argv[:1]  # Lightning warns when both are given
     try:
         command = TrainCommand(

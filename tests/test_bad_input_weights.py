@@ -43,8 +43,8 @@ def test_missing_file_and_run_without_an_export(tmp_path: Path) -> None:
         (b"<!DOCTYPE html><html><body>Sign in</body></html>", "is a web page"),
         (b"\n<html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
-        (b"not weights at all, but long enough to be read", "truncated or is not a safetensors file"),
-        (struct.pack("<Q", 10**18) + b"{}", "truncated or is not a safetensors file"),
+        (b"not weights at all, but long enough to be read", "truncated, or no weights file"),
+        (struct.pack("<Q", 10**18) + b"{}", "truncated, or no weights file"),
     ],
 )
 def test_files_of_another_kind(tmp_path: Path, content: bytes, message: str) -> None:

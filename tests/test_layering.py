@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "fctfg"
 
 # A unit is a folder directly in fctfg/, or a file there. Files of one tier may import each other, folders may not.
 TIERS = (
-    {"errors", "atomic", "randomness", "ranges"},
+    {"errors", "atomic", "randomness", "ranges", "host_memory"},
     {"media"},
     {"ops", "demo_corpus"},
     {"models"},
@@ -22,6 +22,10 @@ TIERS = (
     {"stages"},
     {
         "cli",
+        "cli_weights",
+        "bench",
+        "bench_memory",
+        "bench_networks",
         "train",
         "setting_errors",
         "demo",

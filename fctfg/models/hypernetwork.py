@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fctfg.models.layers import EqualLinear
@@ -18,7 +19,7 @@ class HypernetworkConfig:
     """The hypernetwork's sizes; the defaults are HyperStyle's network with shared weights at 256 px.
 
     Attributes:
-        resolution: side of the square image, px.
+        resolution: side of the square images that it looks at, px.
         channels: of the residual stages (ResNet-34).
         blocks: of the residual stages.
         code_dim: length of the code that each convolution's offsets are made from.
@@ -27,8 +28,8 @@ class HypernetworkConfig:
         generator: whose convolutions get the offsets.
 
     Raises:
-        ValueError: for a resolution that is not a power of two from 32 on or differs from the generator's, or unless
-            there are four positive widths and depths.
+        ValueError: for a resolution that is not a power of two from 32 on or is above the generator's, or unless there
+            are four positive widths and depths.
     """
 
     resolution: int = 256
@@ -44,8 +45,8 @@ class HypernetworkConfig:
         object.__setattr__(self, "blocks", tuple(self.blocks))
         if self.resolution < 32 or self.resolution & (self.resolution - 1):
             raise ValueError(f"resolution must be a power of two of at least 32, not {self.resolution}")
-        if self.resolution != self.generator.resolution:
-            raise ValueError(f"resolution {self.resolution} is not the generator's {self.generator.resolution}")
+        if self.resolution > self.generator.resolution:
+            raise ValueError(f"resolution {self.resolution} is above the generator's {self.generator.resolution}")
         if len(self.channels) != 4 or len(self.blocks) != 4 or min(*self.channels, *self.blocks) < 1:
             raise ValueError(f"four stages of positive width and depth are needed: {self}")
         if min(self.code_dim, self.shared_width, self.own_width) < 1:
@@ -223,8 +224,9 @@ def refine(
 
     Args:
         hypernetwork: the network.
-        generator: whose weights are offset; its fixed noise is used.
-        images: [B, 3, H, W] in [-1, 1].
+        generator: whose weights are offset; its fixed noise is used, and larger images of it are looked at in means of
+            pixels (HyperStyle: 256 px of 1024).
+        images: [B, 3, H, W] in [-1, 1], of the hypernetwork's resolution.
         codes: [B, n_styles, style_dim], their inversion.
         iterations: number of looks.
 
@@ -234,7 +236,7 @@ def refine(
     deltas: Deltas | None = None
     for _ in range(iterations):
         with torch.no_grad():  # what is looked at; gradients reach each iteration's offsets through their sum
-            reconstruction = generator(codes, deltas=deltas)
+            reconstruction = F.adaptive_avg_pool2d(generator(codes, deltas=deltas), hypernetwork.config.resolution)
         deltas = add_deltas(deltas, hypernetwork(images, reconstruction))
     assert deltas is not None, "at least one iteration"
     return deltas

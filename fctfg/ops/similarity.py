@@ -74,3 +74,19 @@ def warp(images: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
     where = (2 * where + 1) / where.new_tensor([in_width, in_height]) - 1  # to grid_sample's [-1, 1]
     where = where.view(-1, height, width, 2).to(images.dtype)
     return F.grid_sample(images, where, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def align(frames: Tensor, points: Tensor, template: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring faces to where a template has them; differentiable in the frames and the points.
+
+    Args:
+        frames: [N, 3, H, W].
+        points: [N, 5, 2] (x, y) fractions of the frame, in the template's order.
+        template: [5, 2] (x, y) in pixels of the result, such as `ARCFACE_TEMPLATE`.
+        size: (height, width) of the result.
+
+    Returns:
+        [N, 3, height, width].
+    """
+    matrix = similarity_from_points(pixel_points(points.float(), *frames.shape[-2:]), template)  # frame -> face
+    return warp(frames, invert_similarity(matrix), size)

@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from fctfg.data.batch import Batch
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
+from fctfg.models.experts.arcface import ArcFace
+from fctfg.models.experts.arcface_onnx import ArcFaceONNX
 from fctfg.randomness import derive_seed
 from fctfg.stages.networks import Networks
-from fctfg.weights.artifact import Artifact, build, load_artifact
+from fctfg.weights.artifact import Artifact, build, load_into
 from fctfg.weights.config_json import config_differences, config_to_dict
+from fctfg.weights.opening import open_weights
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -33,7 +36,8 @@ class Stage(pl.LightningModule, ABC):
 
     Args:
         networks: sizes of all networks.
-        init_from: where networks of earlier stages come from: run folders or exported files, by role.
+        init_from: where networks of earlier stages come from, by role: run folders, exported files, published files
+            or names of the catalogue (`fctfg weights list`).
         seed: the run's seed.
 
     Attributes:
@@ -90,13 +94,42 @@ class Stage(pl.LightningModule, ABC):
         say(f"{name}: {tensors} of {tensors} tensors from {self.init_from[role]}")
         return network
 
+    def take_identity_expert(self) -> ArcFace | ArcFaceONNX:
+        """The recogniser that `init_from.identity_expert` names: ours, IR-SE50, or one that came as ONNX.
+
+        Raises:
+            FctfgError: as `take`; the sizes of an ONNX graph are its own.
+        """
+        role = "identity_expert"
+        if role in self.init_from and self.holds(role, "identity_expert_onnx"):
+            return self.take(role, "identity_expert_onnx", ArcFaceONNX)
+        return self.take(role, "identity_expert", ArcFace, self.networks.identity_expert)
+
+    def start_from(self, role: str, name: str, network: Network) -> Network:
+        """A new network, which starts from weights where `init_from` has the role.
+
+        Args:
+            role: key of `init_from`.
+            name: the network's name there.
+            network: as this run configures it; gets the weights.
+
+        Raises:
+            FctfgError: the weights are damaged, incomplete, or of another size.
+        """
+        if role not in self.init_from:
+            self.announce_new(**{name: network})
+            return network
+        tensors = load_into(self._load(role), name, network)
+        say(f"{name}: starts from {tensors} of {tensors} tensors of {self.init_from[role]}")
+        return network
+
     def holds(self, role: str, name: str) -> bool:
         """Whether the export that `role` names has the network `name`."""
         return name in self._load(role).configs
 
     def _load(self, role: str) -> Artifact:
         if role not in self._artifacts:
-            self._artifacts[role] = load_artifact(self.init_from[role])
+            self._artifacts[role] = open_weights(self.init_from[role], f"model.init_args.init_from.{role}")
             self.taken[role] = self._artifacts[role].sha256
         return self._artifacts[role]
 

@@ -28,7 +28,8 @@ class GeneratorStage(Stage):
 
     Args:
         networks: sizes; this stage builds `generator` and `discriminator`.
-        init_from: nothing is taken over.
+        init_from: `generator`: weights to start from, an imported StyleGAN2 or a run of this stage; none starts anew.
+            A file without a discriminator gets a new one.
         seed: the run's seed.
         learning_rate: of Adam (0, 0.99), both networks (StyleGAN2: 2e-3).
         r1_weight: gamma of R1 (StyleGAN2: 10 at 1024 px). It should shrink with the picture: StyleGAN2-ADA takes
@@ -44,7 +45,7 @@ class GeneratorStage(Stage):
     """
 
     stage = "generator"
-    roles: ClassVar[tuple[str, ...]] = ()
+    roles: ClassVar[tuple[str, ...]] = ("generator",)
     trains_on_source: ClassVar[bool] = True
     mean_path_length: Tensor
 
@@ -77,11 +78,20 @@ class GeneratorStage(Stage):
         self.path_length_shrink, self.path_length_decay = path_length_shrink, path_length_decay
         self.style_mixing, self.ema_half_life = style_mixing, ema_half_life
         self.latent_avg_samples = latent_avg_samples
-        self.generator = Generator(networks.generator)
+        self.generator, self.discriminator = Generator(networks.generator), Discriminator(networks.discriminator)
+        warm = "generator" in self.init_from
+        if warm:
+            self.start_from("generator", "generator", self.generator)
+        else:
+            self.announce_new(generator=self.generator)
         self.generator_ema = ema.shadow(self.generator)
-        self.discriminator = Discriminator(networks.discriminator)
+        if warm and self.holds("generator", "generator_raw"):  # the average that was taken is not what was trained
+            self.start_from("generator", "generator_raw", self.generator)
+        if warm and self.holds("generator", "discriminator"):
+            self.start_from("generator", "discriminator", self.discriminator)
+        else:
+            self.announce_new(discriminator=self.discriminator)
         self.register_buffer("mean_path_length", torch.zeros(()))
-        self.announce_new(generator=self.generator, discriminator=self.discriminator)
 
     def check_data(self, data: TalkingData) -> None:
         super().check_data(data)

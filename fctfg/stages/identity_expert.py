@@ -26,7 +26,7 @@ class IdentityExpert(Stage):
 
     Args:
         networks: sizes; this stage builds `identity_expert`.
-        init_from: nothing is taken over.
+        init_from: `identity_expert`: weights to start from, such as `ir-se50`; none starts anew.
         seed: the run's seed.
         learning_rate: of Adam.
         margin: additive angular margin in radians (ArcFace: 0.5).
@@ -35,7 +35,7 @@ class IdentityExpert(Stage):
 
     stage = "identity_expert"
     follows_data = False  # one class center per training identity
-    roles: ClassVar[tuple[str, ...]] = ()
+    roles: ClassVar[tuple[str, ...]] = ("identity_expert",)
     trains_on_source: ClassVar[bool] = True
 
     def __init__(
@@ -50,8 +50,7 @@ class IdentityExpert(Stage):
         super().__init__(networks, init_from, seed)
         check_range(0, learning_rate=learning_rate, margin=margin, scale=scale)
         self.learning_rate, self.margin, self.scale = learning_rate, margin, scale
-        self.identity_expert = ArcFace(networks.identity_expert)
-        self.announce_new(identity_expert=self.identity_expert)
+        self.identity_expert = self.start_from("identity_expert", "identity_expert", ArcFace(networks.identity_expert))
 
     def _data(self) -> TalkingData:
         data = self.trainer.datamodule  # type: ignore[attr-defined]

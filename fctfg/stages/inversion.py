@@ -18,13 +18,13 @@ from fctfg.losses.weighted import LossWeights, weighted
 from fctfg.metrics.psnr import psnr
 from fctfg.models.experts.arcface import ArcFace
 from fctfg.models.experts.frozen import freeze
-from fctfg.models.experts.lpips import LPIPS
 from fctfg.models.hypernetwork import Deltas, Hypernetwork, add_deltas, refine
 from fctfg.models.stylegan2 import Generator
 from fctfg.models.visual_encoder import VisualEncoder
 from fctfg.ranges import check_range
 from fctfg.stages.base import Stage, say
 from fctfg.stages.networks import Networks
+from fctfg.weights.opening import lpips_judge
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Inversion(Stage):
 
     Args:
         networks: sizes.
-        init_from: `identity_expert`: a recogniser; and what the subclass says.
+        init_from: `identity_expert`: a recogniser (a run of stage 0, `ir-se50`, or an ArcFace `.onnx`); and what the
+            subclass says.
         seed: the run's seed.
         learning_rate: of Ranger (pSp, HyperStyle: 1e-4).
         weights: of the terms; in training, one of weight 0 is not computed.
@@ -79,9 +80,8 @@ class Inversion(Stage):
         generator = self.take(origin, "generator", Generator, networks.generator)
         generator.style.requires_grad_(False)  # an inversion starts from w
         self.generator = generator if train_generator else freeze(generator)
-        recogniser = self.take("identity_expert", "identity_expert", ArcFace, networks.identity_expert)
-        self.identity_expert = freeze(recogniser)
-        self.lpips = LPIPS(networks.lpips, networks.perceptual.width)
+        self.identity_expert = freeze(self.take_identity_expert())
+        self.lpips = lpips_judge(networks.lpips, networks.perceptual.width)
         self.frozen = {"identity_expert": "identity_expert", "lpips": None}
         if not train_generator:
             self.frozen["generator"] = origin
@@ -167,9 +167,10 @@ class EncoderStage(Inversion):
         self.visual_encoder = VisualEncoder(networks.visual_encoder)
         self.visual_encoder.set_latent_avg(self.generator.latent_avg)
         self.announce_new(visual_encoder=self.visual_encoder)
-        if networks.visual_encoder.body == networks.identity_expert.body:
-            self.visual_encoder.input_layer.load_state_dict(self.identity_expert.input_layer.state_dict())
-            self.visual_encoder.body.load_state_dict(self.identity_expert.body.state_dict())
+        expert = self.identity_expert
+        if isinstance(expert, ArcFace) and networks.visual_encoder.body == expert.config.body:
+            self.visual_encoder.input_layer.load_state_dict(expert.input_layer.state_dict())
+            self.visual_encoder.body.load_state_dict(expert.body.state_dict())
             say("visual_encoder: its body starts as the identity expert's")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

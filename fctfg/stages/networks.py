@@ -28,8 +28,10 @@ class Networks:
         fctfg: what is manipulated and how; None takes the paper's layers for the resolution.
         sync_expert: lip-sync expert (stage 0).
         identity_expert: face recogniser (stage 0).
-        perceptual: VGG19 of the perceptual loss; its `weights` are a file or `random` (smoke runs only).
-        lpips: file of AlexNet's weights for stage 2's LPIPS, or `random` (smoke runs only).
+        perceptual: VGG19 of the perceptual loss; its `weights` are a file, a name of the catalogue (`fctfg weights
+            list`), or `random` (smoke runs only).
+        lpips: stage 2's LPIPS: a file of AlexNet's or VGG16's weights or of heads, a name of the catalogue, or
+            `random` (smoke runs only).
         centered_mel: each frame's mel window is centered on it instead of starting with it (Wav2Lip's inference). The
             sync expert hears the same with both.
     """
@@ -43,7 +45,7 @@ class Networks:
     sync_expert: SyncNetConfig = field(default_factory=SyncNetConfig)
     identity_expert: ArcFaceConfig = field(default_factory=ArcFaceConfig)
     perceptual: VGGConfig = field(default_factory=VGGConfig)
-    lpips: str = "checkpoints/alexnet-owt-7be5be79.pth"
+    lpips: str = "alexnet-imagenet"
     centered_mel: bool = False
 
     def __post_init__(self) -> None:

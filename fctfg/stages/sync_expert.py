@@ -58,7 +58,8 @@ class SyncExpert(Stage):
 
     Args:
         networks: sizes; this stage builds `sync_expert`.
-        init_from: nothing is taken over.
+        init_from: `sync_expert`: weights to start from, such as Wav2Lip's (`wav2lip-syncnet`); none starts anew. Its
+            input is cut from our frames differentiably: BGR in [0, 1], aligned to a tight face, 96 px, lower half.
         seed: the run's seed.
         learning_rate: of AdamW (Wav2Lip: Adam, 1e-4).
         temperature: of the contrastive loss.
@@ -68,7 +69,7 @@ class SyncExpert(Stage):
     """
 
     stage = "sync_expert"
-    roles: ClassVar[tuple[str, ...]] = ()
+    roles: ClassVar[tuple[str, ...]] = ("sync_expert",)
 
     def __init__(
         self,
@@ -87,8 +88,7 @@ class SyncExpert(Stage):
         self.temperature = temperature
         self.augment = augment
         self.weight_decay = weight_decay
-        self.sync_expert = SyncNet(networks.sync_expert)
-        self.announce_new(sync_expert=self.sync_expert)
+        self.sync_expert = self.start_from("sync_expert", "sync_expert", SyncNet(networks.sync_expert))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(

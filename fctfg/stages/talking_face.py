@@ -22,10 +22,8 @@ from fctfg.metrics.psnr import psnr
 from fctfg.metrics.ssim import ssim
 from fctfg.models.audio_encoder import AudioEncoder
 from fctfg.models.discriminator import Discriminator
-from fctfg.models.experts.arcface import ArcFace
 from fctfg.models.experts.frozen import freeze
 from fctfg.models.experts.syncnet import FRAMES, SyncNet
-from fctfg.models.experts.vgg import VGG19
 from fctfg.models.fctfg import FCTFG, FCTFGConfig, Latent, Output
 from fctfg.models.hypernetwork import Hypernetwork
 from fctfg.models.stylegan2 import Generator
@@ -38,6 +36,7 @@ from fctfg.stages.adversarial import discriminator_loss
 from fctfg.stages.base import Stage, say
 from fctfg.stages.networks import Networks
 from fctfg.weights.artifact import build
+from fctfg.weights.opening import perceptual_judge
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,9 @@ class TalkingFaceStage(Stage):
         init_from: `generator`: a run of stage 1 (discriminator); `inversion`: a run of stage 2 (visual encoder, the
             generator that it inverts, and the hypernetwork when `networks.fctfg.hypernetwork` uses it); or, instead of
             these two, `talking_face`: a run of this stage or the weights of one, to go on with other data (a file
-            without a discriminator gets a new one). `sync_expert`, `identity_expert`: runs of stage 0.
+            without a discriminator gets a new one). `audio_encoder`: weights that a new audio encoder starts from, such
+            as Wav2Lip's (`wav2lip`), as in the paper. `sync_expert`, `identity_expert`: runs of stage 0, or published
+            ones.
         seed: the run's seed.
         learning_rate: of Adam, all networks (paper: 1e-4).
         generator_learning_rate: of the generator; None takes `learning_rate`. Its weights are of unit size (equalized
@@ -102,15 +103,22 @@ class TalkingFaceStage(Stage):
         weights: of the six terms; in training, one of weight 0 is not computed, and without the adversarial one the
             discriminator rests.
         orthogonality_form: "mean" or "sum" over the channels, or "cosine", the paper's ablation.
-        borrow_audio: start the audio encoder as the sync expert's where their widths agree (the paper starts it as
-            Wav2Lip's).
+        borrow_audio: start the audio encoder as the sync expert's where their widths agree and `init_from` has no
+            `audio_encoder`.
         r1_weight: gamma of R1 on the discriminator (not in the paper; see stage 1 for sizes below 256 px).
         r1_every: iterations between two R1 terms.
         ema_decay: of the average of the whole network (not in the paper).
     """
 
     stage = "talking_face"
-    roles: ClassVar[tuple[str, ...]] = ("generator", "inversion", "talking_face", "sync_expert", "identity_expert")
+    roles: ClassVar[tuple[str, ...]] = (
+        "generator",
+        "inversion",
+        "talking_face",
+        "audio_encoder",
+        "sync_expert",
+        "identity_expert",
+    )
 
     def __init__(
         self,
@@ -144,7 +152,7 @@ class TalkingFaceStage(Stage):
         self.ema_decay, self.warm_up = ema_decay, warm_up
 
         whole = "talking_face" if "talking_face" in self.init_from else None
-        if whole and (doubled := sorted({"generator", "inversion"} & set(self.init_from))):
+        if whole and (doubled := sorted({"audio_encoder", "generator", "inversion"} & set(self.init_from))):
             raise FctfgError(
                 f"model.init_args.init_from: talking_face and {doubled[0]} both say where the networks come from; "
                 f"name a run of stage 3, or runs of stages 1 and 2"
@@ -166,10 +174,12 @@ class TalkingFaceStage(Stage):
             audio_encoder = self.take(whole, "audio_encoder", AudioEncoder, networks.audio_encoder)
             latent = self.take(whole, "latent", Latent, config)
         else:
-            audio_encoder, latent = AudioEncoder(networks.audio_encoder), Latent(config)
-            self.announce_new(audio_encoder=audio_encoder, latent=latent)
-            borrowed = borrow_audio_layers(audio_encoder, sync_expert) if borrow_audio else 0
-            say(f"audio_encoder: {borrowed} of {len(audio_encoder.state_dict())} tensors start as the sync expert's")
+            audio_encoder = AudioEncoder(networks.audio_encoder)
+            audio_encoder, latent = self.start_from("audio_encoder", "audio_encoder", audio_encoder), Latent(config)
+            self.announce_new(latent=latent)
+            if borrow_audio and "audio_encoder" not in self.init_from:
+                borrowed = borrow_audio_layers(audio_encoder, sync_expert)
+                say(f"audio_encoder: {borrowed} of {len(audio_encoder.state_dict())} tensors start as the expert's")
         self.network = FCTFG(config, generator, visual_encoder, audio_encoder, hypernetwork, latent)
         self.network_ema = ema.shadow(self.network)
         own = "latent.", "audio_encoder."
@@ -179,10 +189,8 @@ class TalkingFaceStage(Stage):
         self._resting = from_stage_2 if warm_up else []
 
         self.sync_expert = freeze(sync_expert)
-        self.identity_expert = freeze(
-            self.take("identity_expert", "identity_expert", ArcFace, networks.identity_expert)
-        )
-        self.vgg = VGG19(networks.perceptual)
+        self.identity_expert = freeze(self.take_identity_expert())
+        self.vgg = perceptual_judge(networks.perceptual)
 
     def check_data(self, data: TalkingData) -> None:
         super().check_data(data)

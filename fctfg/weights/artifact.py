@@ -1,12 +1,12 @@
 """Stage exports: trained networks, their configs and a card in one safetensors file.
 
-The file's header holds `format`, `stage`, `configs` and `card` (JSON each), its tensors are named `<network>.<key>`.
-Reading one executes nothing that the file contains.
+The file's header holds `format`, `stage`, `configs`, `card` and `aliases` (JSON each), its tensors are named
+`<network>.<key>`; a tensor that a network has under several keys is stored under the first, and `aliases` says which
+others are the same. Reading a file executes nothing that it contains.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -25,15 +25,20 @@ from fctfg.errors import FctfgError
 from fctfg.models.audio_encoder import AudioEncoder, AudioEncoderConfig
 from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
 from fctfg.models.experts.arcface import ArcFace, ArcFaceConfig
+from fctfg.models.experts.arcface_onnx import ArcFaceONNX, ArcFaceONNXConfig
+from fctfg.models.experts.lpips import LPIPS, LPIPSConfig
 from fctfg.models.experts.syncnet import SyncNet, SyncNetConfig
+from fctfg.models.experts.syncnet_v2 import SyncNetV2, SyncNetV2Config
+from fctfg.models.experts.vgg import VGG19, VGGConfig
 from fctfg.models.fctfg import FCTFG, FCTFGConfig, Latent
 from fctfg.models.hypernetwork import Hypernetwork, HypernetworkConfig
 from fctfg.models.stylegan2 import Generator, GeneratorConfig
 from fctfg.models.visual_encoder import VisualEncoder, VisualEncoderConfig
 from fctfg.weights.card import complete_card
+from fctfg.weights.checkpoint import OUR_FORMAT, sha256
 from fctfg.weights.config_json import config_differences, config_from_dict, config_to_dict
-
-FORMAT = "fctfg-1"
+from fctfg.weights.file_kind import file_kind
+from fctfg.weights.key_table import some
 
 NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
     "generator": (Generator, GeneratorConfig),  # the moving average of the weights: what is used
@@ -45,6 +50,10 @@ NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
     "latent": (Latent, FCTFGConfig),
     "sync_expert": (SyncNet, SyncNetConfig),
     "identity_expert": (ArcFace, ArcFaceConfig),
+    "identity_expert_onnx": (ArcFaceONNX, ArcFaceONNXConfig),
+    "syncnet_v2": (SyncNetV2, SyncNetV2Config),
+    "perceptual": (VGG19, VGGConfig),
+    "lpips": (LPIPS, LPIPSConfig),
 }
 """Name in a file -> (network, its config)."""
 
@@ -99,14 +108,22 @@ def save_artifact(
     if not networks:
         raise ValueError("no network to save")
     tensors: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    written: dict[tuple[Any, ...], str] = {}  # where a tensor lies in memory -> its first key
     for name, network in networks.items():
         for key, tensor in network.state_dict().items():
-            tensors[f"{name}.{key}"] = _stored(tensor, dtype)
+            place = tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+            first = written.setdefault(place, f"{name}.{key}") if tensor.numel() else f"{name}.{key}"
+            if first == f"{name}.{key}":
+                tensors[first] = _stored(tensor, dtype)
+            else:
+                aliases[f"{name}.{key}"] = first
     metadata = {
-        "format": FORMAT,
+        "format": OUR_FORMAT,
         "stage": stage,
         "configs": json.dumps({name: config_to_dict(network.config) for name, network in networks.items()}),
         "card": json.dumps(dict(card)),
+        "aliases": json.dumps(aliases),
     }
     with atomic_path(path) as temporary:
         try:
@@ -131,7 +148,12 @@ def load_artifact(path: str | Path) -> Artifact:
             by fctfg, or with a config this version does not know.
     """
     path = _weights_file(Path(path))
-    _refuse_foreign(path)
+    if (kind := file_kind(path)) != "safetensors":
+        raise FctfgError(
+            f"{path} is {'an ONNX graph' if kind == 'onnx' else 'a pickle (a PyTorch checkpoint?)'}, not a weights "
+            f"file of fctfg; pass a run folder or its export/weights.safetensors, or read a published file with "
+            f"`fctfg weights import`"
+        )
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
@@ -140,12 +162,14 @@ def load_artifact(path: str | Path) -> Artifact:
         raise FctfgError(
             f"{path} is truncated or is not a safetensors file ({error}); copy, download or export it again"
         ) from error
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") != OUR_FORMAT:
         raise FctfgError(
             f"{path} is a safetensors file that fctfg did not write (format {metadata.get('format', 'unknown')!r}, "
-            f"expected {FORMAT!r}); pass a run folder or its export/weights.safetensors"
+            f"expected {OUR_FORMAT!r}); pass a run folder or its export/weights.safetensors, or read a published file "
+            f"with `fctfg weights import`"
         )
-    stage, plain_configs, card = _header(path, metadata)
+    stage, plain_configs, card, aliases = _header(path, metadata)
+    tensors |= {key: tensors[first] for key, first in aliases.items() if first in tensors}
     state_dicts: dict[str, dict[str, Tensor]] = {name: {} for name in plain_configs}
     for key, tensor in tensors.items():
         name, _, rest = key.partition(".")
@@ -155,9 +179,7 @@ def load_artifact(path: str | Path) -> Artifact:
     configs = {
         name: config_from_dict(NETWORKS[name][1], values, f"{path}, {name}") for name, values in plain_configs.items()
     }
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return Artifact(path, stage, configs, card, state_dicts, digest)
+    return Artifact(path, stage, configs, card, state_dicts, sha256(path))
 
 
 def require(artifact: Artifact, stage: str) -> None:
@@ -224,7 +246,7 @@ def load_into(artifact: Artifact, name: str, network: nn.Module) -> int:
             ("unexpected", unexpected),
             ("other shape", reshaped),
         )
-        text = "; ".join(f"{kind}: {_some(lines)}" for kind, lines in kinds if lines)
+        text = "; ".join(f"{kind}: {some(lines)}" for kind, lines in kinds if lines)
         raise FctfgError(
             f"{artifact.path} does not fit {name} ({text}); configure the network as it was exported, or pass weights "
             f"of this configuration"
@@ -263,9 +285,7 @@ def write_export(
     full = {**complete_card(card, stage), "parameters": parameters}
     weights = run_dir / "export" / "weights.safetensors"
     save_artifact(weights, networks, stage, full, dtype)
-    with weights.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    write_json(weights.with_name("card.json"), {**full, "weights_sha256": digest})
+    write_json(weights.with_name("card.json"), {**full, "weights_sha256": sha256(weights)})
     return weights
 
 
@@ -291,12 +311,16 @@ def _with_parts(networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
 
 
 def _stored(tensor: Tensor, dtype: Literal["float32", "float16"]) -> Tensor:
+    """The tensor as it is stored; a copy only where its type changes or it is a part of a larger one."""
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
-        half = tensor.half()
-        fits = bool(torch.isfinite(half).all()) or not bool(torch.isfinite(tensor).all())
-        tensor = half if dtype == "float16" and fits else tensor.float()
-    return tensor.clone().contiguous()  # safetensors refuses tensors that share memory
+        tensor = tensor.float()
+        if dtype == "float16":
+            half = tensor.half()
+            fits = bool(torch.isfinite(half).all()) or not bool(torch.isfinite(tensor).all())
+            tensor = half if fits else tensor
+    alone = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor.contiguous() if alone else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _weights_file(path: Path) -> Path:
@@ -313,40 +337,21 @@ def _weights_file(path: Path) -> Path:
     return path
 
 
-def _refuse_foreign(path: Path) -> None:
-    """Names the usual mistakes by the file's first bytes."""
-    with path.open("rb") as stream:
-        start = stream.read(64)
-    text = start.lstrip().lower()
-    what = ""
-    if not start:
-        what = "is empty; copy, download or export it again"
-    elif start[:2] == b"PK" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"):
-        what = (
-            "is a pickle (a PyTorch checkpoint?), which can run any program when it is read and is therefore refused; "
-            "pass the run folder or its export/weights.safetensors"
-        )
-    elif text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        what = "is a web page, not weights (a failed download?); download it again"
-    elif text.startswith(b"version https://git-lfs"):
-        what = "is a Git LFS pointer, not the weights; fetch it with `git lfs pull`"
-    if what:
-        raise FctfgError(f"{path} {what}")
-
-
-def _header(path: Path, metadata: Mapping[str, str]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def _header(path: Path, metadata: Mapping[str, str]) -> tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]:
+    """(stage, configs, card, aliases)."""
     try:
         stage, configs, card = metadata["stage"], json.loads(metadata["configs"]), json.loads(metadata["card"])
+        aliases = json.loads(metadata.get("aliases", "{}"))
     except (KeyError, json.JSONDecodeError) as error:
         raise FctfgError(f"the header of {path} is damaged ({error!r}); export it again") from error
-    if not isinstance(configs, dict) or not isinstance(card, dict):
+    if not all(isinstance(table, dict) for table in (configs, card, aliases)):
         raise FctfgError(f"the header of {path} is damaged (configs and card must be tables); export it again")
     unknown = sorted(configs.keys() - NETWORKS.keys())
     if unknown:
         raise FctfgError(
             f"{path} holds networks that this version of fctfg does not know ({', '.join(unknown)}); update fctfg"
         )
-    return stage, configs, card
+    return stage, configs, card, aliases
 
 
 def _network_class(name: str) -> type[nn.Module]:
@@ -362,9 +367,3 @@ def _config(artifact: Artifact, name: str) -> Any:
             f"export of a stage that trains it"
         )
     return artifact.configs[name]
-
-
-def _some(lines: list[str], limit: int = 5) -> str:
-    """The first lines, and how many there are when that is more."""
-    text = ", ".join(lines[:limit])
-    return f"{text}, ... ({len(lines)} in all)" if len(lines) > limit else text

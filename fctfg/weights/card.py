@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,10 +12,11 @@ from typing import Any
 import torch
 
 import fctfg
+from fctfg.errors import FctfgError
 
 REQUIRED = ("config", "dataset_hash", "metrics", "licences")
 """Keys the caller must give: the stage's configuration, the data set's hash (None when there was none), measured
-figures, and `licences = {"data": ..., "weights": ...}`."""
+figures, and `licences = {"data": [...], "weights": {name: licence}}` of all that went in."""
 
 
 def complete_card(card: Mapping[str, Any], stage: str) -> dict[str, Any]:
@@ -43,6 +45,27 @@ def complete_card(card: Mapping[str, Any], stage: str) -> dict[str, Any]:
         "fctfg_version": fctfg.__version__,
         "torch_version": torch.__version__,
     }
+
+
+def check_card(weights: Path, digest: str) -> None:
+    """Makes sure that the card beside exported weights is theirs; there need not be one.
+
+    Args:
+        weights: the file.
+        digest: its SHA-256.
+
+    Raises:
+        FctfgError: the card is damaged, or the weights are not those that it was written for.
+    """
+    card = weights.with_name("card.json")
+    if weights.name != "weights.safetensors" or not card.is_file():
+        return
+    try:
+        expected = json.loads(card.read_text(encoding="utf-8"))["weights_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FctfgError(f"{card} is damaged ({error!r}); export again") from error
+    if digest != expected:
+        raise FctfgError(f"{weights} is not what {card} was written for (other SHA-256); export or copy it again")
 
 
 def git_revision() -> str | None:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fctfg.models.irse import IRSEConfig, body, input_layer
-from fctfg.ops.similarity import ARCFACE_TEMPLATE, invert_similarity, pixel_points, similarity_from_points, warp
+from fctfg.ops.similarity import ARCFACE_TEMPLATE, align
 
 SIZE = 112  # px, of the aligned faces
 
@@ -79,6 +79,4 @@ class ArcFace(nn.Module):
         Returns:
             [N, 3, 112, 112].
         """
-        pixels = pixel_points(points.float(), *frames.shape[-2:])
-        matrix = similarity_from_points(pixels, self.template)  # frame -> face
-        return warp(frames, invert_similarity(matrix), (SIZE, SIZE))
+        return align(frames, points, self.template, (SIZE, SIZE))

@@ -1,7 +1,6 @@
 """VGG19 features for the perceptual loss."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,19 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fctfg.errors import FctfgError
 from fctfg.models.experts.frozen import freeze
 from fctfg.randomness import generator
 
 # torchvision's vgg19().features up to relu5_1: channels of the convolutions, with 0 for a pooling
 PLAN = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512)
 TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
-UNUSED = ("features.30.", "features.32.", "features.34.", "classifier.")  # behind relu5_1
-WHERE = (
-    "torchvision's vgg19-dcbb9e9d.pth from https://download.pytorch.org/models/vgg19-dcbb9e9d.pth "
-    "(BSD-3-Clause; trained on ImageNet, whose terms allow non-commercial research only)"
-)
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for images in [0, 1]
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)  # of ImageNet, for images in [0, 1]
+STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -30,7 +24,8 @@ class VGGConfig:
 
     Attributes:
         width: multiplies all channels; only for random weights.
-        weights: path of torchvision's state dict, or "random": seeded, for runs without real images.
+        weights: torchvision's state dict, as a file or a name of the catalogue (`fctfg weights list`), or "random":
+            seeded, for runs without real images.
 
     Raises:
         ValueError: if a width other than 1 is asked of published weights.
@@ -47,11 +42,7 @@ class VGGConfig:
 class VGG19(nn.Module):
     """Frozen VGG19 up to relu5_1; keys are torchvision's ``features.{i}.weight|bias``.
 
-    Attributes:
-        description: one line on the weights, for logs and cards.
-
-    Raises:
-        FctfgError: if the weight file is missing or is not torchvision's VGG19.
+    Published weights are not read here but by :func:`fctfg.weights.judges.perceptual_judge`.
     """
 
     mean: Tensor
@@ -70,15 +61,18 @@ class VGG19(nn.Module):
             layers += [nn.Conv2d(before, after, 3, 1, 1), nn.ReLU()]
             before = after
         self.features = nn.Sequential(*layers)
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", MEAN.clone(), persistent=False)
+        self.register_buffer("std", STD.clone(), persistent=False)
         if config.weights == "random":
             self._fill_randomly()
-            self.description = f"seeded random VGG19 features (width {config.width:g}), not trained on images"
-        else:
-            self.load_state_dict(_published(Path(config.weights), self.state_dict()))
-            self.description = f"VGG19 trained on ImageNet, {Path(config.weights).name}"
         freeze(self)
+
+    @property
+    def description(self) -> str:
+        """One line on the weights, for logs and cards."""
+        if self.config.weights == "random":
+            return f"seeded random VGG19 features (width {self.config.width:g}), not trained on images"
+        return f"VGG19 trained on ImageNet, {Path(self.config.weights).name}"
 
     @torch.no_grad()
     def _fill_randomly(self) -> None:
@@ -107,21 +101,3 @@ class VGG19(nn.Module):
             if index in TAPS:
                 found.append(x)
         return found
-
-
-def _published(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The wanted tensors of torchvision's file, complete and with nothing unknown left over."""
-    if not path.is_file():
-        raise FctfgError(
-            f"{path}: no such file; the perceptual loss needs {WHERE}. Put it there, or set "
-            f'`networks.perceptual.weights` to its path, or to "random" for a run without real images'
-        )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise FctfgError(f"{path}: not a readable weight file ({error}); get {WHERE}") from error
-    known = {key: value for key, value in dict(state).items() if not key.startswith(UNUSED)}
-    wrong = sorted(set(known) ^ set(wanted)) + [k for k in wanted if k in known and known[k].shape != wanted[k].shape]
-    if wrong:
-        raise FctfgError(f"{path}: not VGG19, {wrong[0]} is missing, unknown or of another shape; get {WHERE}")
-    return known

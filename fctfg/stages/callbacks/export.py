@@ -8,8 +8,40 @@ from typing import Any
 import pytorch_lightning as pl
 
 from fctfg.data.datamodule import TalkingData
+from fctfg.models.experts.lpips import LPIPS
+from fctfg.models.experts.vgg import VGG19
 from fctfg.stages.base import Stage
 from fctfg.weights.artifact import write_export
+from fctfg.weights.licences import NOT_SAID, Licences, of_weights, record, recorded
+from fctfg.weights.sources.lpips import ENTRY as TRUNKS
+
+
+def ingredients(stage: Stage, data: TalkingData, before: Path | None = None) -> dict[str, Licences]:
+    """The licences of all that goes into a run: its data, and the weights that it starts from or is judged by.
+
+    Args:
+        stage: the run's stage.
+        data: its data; the licences of its validation clips are included.
+        before: folder of the run when it goes on.
+
+    Returns:
+        Licences by what the user calls each ingredient.
+    """
+    shown = (clip.licence or NOT_SAID for clip in data.val.clips)
+    found = {data.root: Licences(frozenset([*data.licences, *shown]))}
+    places = {f"model.init_args.init_from.{role}": place for role, place in stage.init_from.items()}
+    for module in stage.modules():
+        if isinstance(module, VGG19) and module.config.weights != "random":
+            places["networks.perceptual.weights"] = stage.networks.perceptual.weights
+        if isinstance(module, LPIPS) and module.config.trunk != "random":
+            heads, trunk = f"lpips-{module.config.trunk}", TRUNKS[module.config.trunk]
+            places |= {"networks.lpips": stage.networks.lpips, "the heads of LPIPS": heads}
+            if heads in of_weights(stage.networks.lpips).weights:
+                places["the trunk of LPIPS"] = trunk
+    found |= {f"{place} ({setting})": of_weights(place) for setting, place in places.items()}
+    if before is not None:
+        found[f"{before}, so far"] = recorded(before)
+    return found
 
 
 class Export(pl.Callback):
@@ -18,11 +50,17 @@ class Export(pl.Callback):
     Args:
         run: the run's folder.
         config: the run's configuration, for the card.
+        licences: of all that goes into the run.
     """
 
-    def __init__(self, run: Path, config: dict[str, Any]) -> None:
+    def __init__(self, run: Path, config: dict[str, Any], licences: Licences) -> None:
         self.run = run
         self.config = config
+        self.licences = licences
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            record(self.run, self.licences)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Stage)
@@ -39,7 +77,7 @@ class Export(pl.Callback):
             "config": self.config,
             "dataset_hash": data.hash,
             "metrics": metrics,
-            "licences": {"data": data.licences, "weights": "as the data they were trained on"},
+            "licences": self.licences.plain(),
             "init_from": pl_module.init_from,
             "notes": notes,
         }

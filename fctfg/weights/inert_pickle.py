@@ -1,0 +1,162 @@
+"""Pickles read without running anything that they name.
+
+NVlabs publishes StyleGAN2 as pickled modules that bring their own source code along. Here tensors, containers and
+numbers come back as they are; every other class or function of the file becomes a record of its name, its arguments
+and its state, and is never imported.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fctfg.errors import FctfgError
+
+
+class Inert:
+    """What stands in for an object of a class that is not admitted; nothing of the class is known but its name.
+
+    Attributes:
+        qualified_name: module and name of the class or function in the file.
+        arguments: what it was called with.
+        state: what its state was set to, or None.
+        items: what was put into it by key, for subclasses of dict.
+    """
+
+    qualified_name = ""
+    arguments: tuple[Any, ...]
+    state: Any
+    items: dict[Any, Any]
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Inert:
+        made = super().__new__(cls)
+        made.arguments, made.state, made.items = arguments, None, {}
+        return made
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """Takes anything."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.items[key] = value
+
+    def append(self, value: Any) -> None:
+        """For subclasses of list."""
+        self.items[len(self.items)] = value
+
+    def __repr__(self) -> str:
+        return f"<{self.qualified_name}, not run>"
+
+
+def _storage(content: bytes) -> Any:
+    """In place of `torch.storage._load_from_bytes`, which would run an unrestricted pickle."""
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise pickle.UnpicklingError(f"the values of a tensor ask for {refused_name(error) or 'a program'}") from error
+
+
+def refused_name(error: Exception) -> str | None:
+    """The class or function that `torch.load(weights_only=True)` refused, by its message; None for other errors."""
+    found = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|operand|global):? ?([\w.]+)", str(error))
+    return found and (found[1] or found[2])
+
+
+def _tensor(storage: Any, offset: int, size: Any, stride: Any, *unused: Any) -> Tensor:
+    """In place of `torch._utils._rebuild_tensor_v2`; a tensor that lies outside of its storage is an error."""
+    return torch.empty(0, dtype=storage.dtype).set_(storage).as_strided(tuple(size), tuple(stride), offset)
+
+
+def _parameter(data: Tensor, *unused: Any) -> Tensor:
+    """In place of `torch._utils._rebuild_parameter`."""
+    return data
+
+
+ADMITTED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch", "Size"): torch.Size,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch.storage", "_load_from_bytes"): _storage,
+}
+"""What a file may call, and what is called in its place: functions of this file, containers, numbers."""
+
+
+class InertUnpickler(pickle.Unpickler):
+    """Reads tensors, containers and numbers; records the rest as `Inert`.
+
+    Attributes:
+        recorded: qualified names of what was recorded.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.recorded: dict[str, type[Inert]] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What stands for `module.name`; nothing is imported."""
+        if (module, name) in ADMITTED:
+            return ADMITTED[module, name]
+        qualified = f"{module}.{name}"
+        if qualified not in self.recorded:
+            self.recorded[qualified] = type("Inert", (Inert,), {"qualified_name": qualified})
+        return self.recorded[qualified]
+
+
+def read_inert(path: Path) -> tuple[Any, list[str]]:
+    """Reads a pickle without running it.
+
+    Args:
+        path: a file that `pickle.dump` wrote.
+
+    Returns:
+        What it holds, with `Inert` records in place of foreign objects; and the names of those.
+
+    Raises:
+        FctfgError: it is truncated or damaged.
+    """
+    with path.open("rb") as stream:
+        unpickler = InertUnpickler(stream)
+        try:
+            return unpickler.load(), sorted(unpickler.recorded)
+        except Exception as error:  # a damaged pickle raises many kinds
+            raise FctfgError(
+                f"{path} is a truncated or damaged pickle ({error}); nothing of it was run: copy or download it again"
+            ) from error
+
+
+def module_tensors(module: Any) -> dict[str, Tensor] | None:
+    """The state dict of a recorded `torch.nn.Module`.
+
+    Args:
+        module: what `read_inert` gave for it: a module pickled as such, or by NVlabs' `torch_utils.persistence`, whose
+            record holds the module's fields under `state`.
+
+    Returns:
+        Its parameters and persistent buffers by their dotted names; None when it is no module.
+    """
+    if not isinstance(module, Inert):
+        return None
+    fields = module.state
+    if fields is None and module.arguments and isinstance(module.arguments[0], dict):
+        fields = module.arguments[0].get("state")
+    if not isinstance(fields, dict) or "_parameters" not in fields:
+        return None
+    found: dict[str, Tensor] = {}
+    hidden = fields.get("_non_persistent_buffers_set") or ()
+    for name, tensor in {**fields["_parameters"], **fields.get("_buffers", {})}.items():
+        if isinstance(tensor, Tensor) and name not in hidden:
+            found[name] = tensor
+    for name, child in fields.get("_modules", {}).items():
+        for key, tensor in (module_tensors(child) or {}).items():
+            found[f"{name}.{key}"] = tensor
+    return found

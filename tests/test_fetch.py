@@ -1,0 +1,326 @@
+"""`fctfg.weights.fetch` against a server on the loopback that misbehaves in all the usual ways."""
+
+import hashlib
+import io
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fctfg.errors import FctfgError, UsageError
+from fctfg.weights import catalogue, fetch
+from fctfg.weights.catalogue import Entry
+
+PAGE = b"<!DOCTYPE html><html><body>Google Drive can't scan this file for viruses.</body></html>"
+
+
+def archive(fill: int) -> bytes:
+    """A zip as torch.save writes it, of 300 kB."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        file.writestr(zipfile.ZipInfo("archive/data/0"), bytes([fill]) * 300_000)  # of 1980: the same bytes each time
+    return stream.getvalue()
+
+
+WHOLE = archive(7)
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `content` under any name.
+
+    Attributes:
+        content: what it sends.
+        tag: its ETag; empty: none.
+        ranges: whether it understands Range.
+        cuts: how many answers break off, after `cut` bytes each.
+        status: an error to answer with, `failures` times.
+        asked: the Range of each request, "" for none.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.kind, self.tag, self.ranges = WHOLE, "application/octet-stream", '"one"', True
+        self.cuts, self.cut, self.status, self.failures, self.length = 0, 100_000, 0, 0, True
+        self.asked: list[str] = []
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/weights/"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        server, wanted = self.server, self.headers.get("Range", "")
+        server.asked.append(wanted)
+        if server.failures:
+            server.failures -= 1
+            self.send_error(server.status)
+            return
+        content, begin = server.content, 0
+        same = self.headers.get("If-Range", server.tag) == server.tag
+        if wanted and server.ranges and same:
+            begin = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if begin >= len(content):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(content)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+        else:
+            self.send_response(200)
+        body = content[begin:]
+        if server.length:
+            self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", server.kind)
+        if server.tag:
+            self.send_header("ETag", server.tag)
+        self.end_headers()
+        if server.cuts:
+            server.cuts -= 1
+            body = body[: server.cut]
+        self.wfile.write(body)
+        self.close_connection = True
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def weights(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Entry:
+    """An entry of the catalogue, alone, in an empty current folder; nothing waits."""
+    entry = Entry(
+        name="tiny",
+        source="ir-se50",
+        file="tiny.pth",
+        title="A tiny file",
+        url=f"{server.address}tiny.pth",
+        page="https://example.org/tiny",
+        size=len(WHOLE),
+        sha256=hashlib.sha256(WHOLE).hexdigest(),
+        licence="research only",
+        commercial=False,
+        citation="Nobody, Nowhere",
+    )
+    monkeypatch.setattr(catalogue, "_entries", lambda: (entry,))
+    monkeypatch.setattr(fetch, "PAUSE", 0.0)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("FCTFG_WEIGHTS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return entry
+
+
+def changed(monkeypatch: pytest.MonkeyPatch, entry: Entry, **fields: Any) -> Entry:
+    entry = replace(entry, **fields)
+    monkeypatch.setattr(catalogue, "_entries", lambda: (entry,))
+    return entry
+
+
+def left(folder: Path = Path("checkpoints")) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.suffix != ".lock"}
+
+
+def test_a_file_comes_with_its_licence(server: Server, weights: Entry) -> None:
+    steps: list[tuple[int, int | None]] = []
+    path = fetch.fetch("tiny", progress=lambda done, total: steps.append((done, total)))
+    assert path == Path("checkpoints/tiny.pth")
+    assert path.read_bytes() == WHOLE
+    assert steps[-1] == (len(WHOLE), len(WHOLE))
+    assert left() == {"tiny.pth", "tiny.pth.licence.txt"}
+    said = path.with_name("tiny.pth.licence.txt").read_text()
+    for part in ("A tiny file", "https://example.org/tiny", "research only", "Commercial use: no", "Nobody, Nowhere"):
+        assert part in said
+    assert f"SHA-256: {weights.sha256}\nSize: {len(WHOLE)} bytes\n" in said
+
+
+def test_a_file_that_is_there_is_not_downloaded(
+    server: Server, weights: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    fetch.fetch("tiny", tmp_path / "there")
+    monkeypatch.setenv("FCTFG_WEIGHTS", f"{tmp_path / 'nowhere'}:{tmp_path / 'there'}")
+    assert fetch.fetch("tiny", say=said.append) == tmp_path / "there" / "tiny.pth"
+    assert said == [f"{tmp_path / 'there' / 'tiny.pth'} is there already, and is the right file"]
+    assert len(server.asked) == 1
+    (tmp_path / "there" / "tiny.pth").write_bytes(archive(8))
+    with pytest.raises(FctfgError, match=r"there/tiny\.pth is not the published .* \(move this one away first\)"):
+        fetch.fetch("tiny")
+
+
+def test_a_lost_connection_is_taken_up(server: Server, weights: Entry) -> None:
+    server.cuts = 2
+    assert fetch.fetch("tiny").read_bytes() == WHOLE
+    assert server.asked == ["", "bytes=100000-", "bytes=200000-"]
+
+
+def test_a_server_without_ranges_begins_again(server: Server, weights: Entry) -> None:
+    server.cuts, server.ranges = 1, False
+    assert fetch.fetch("tiny").read_bytes() == WHOLE
+    assert server.asked == ["", "bytes=100000-"]
+
+
+def test_a_connection_that_stays_lost_is_an_error_that_keeps_the_bytes(server: Server, weights: Entry) -> None:
+    server.cuts, server.ranges = 99, False
+    with pytest.raises(FctfgError, match=r"lost after 100,000 of [\d,]+ bytes, 5 times\); the 100,000 bytes so far"):
+        fetch.fetch("tiny")
+    assert left() == {"tiny.pth.part", "tiny.pth.part.origin"}
+    server.cuts, server.ranges = 0, True
+    assert fetch.fetch("tiny").read_bytes() == WHOLE  # the next command goes on
+    assert server.asked[-1] == "bytes=100000-"
+    assert left() == {"tiny.pth", "tiny.pth.licence.txt"}
+
+
+def test_no_server_is_an_error(server: Server, weights: Entry) -> None:
+    with pytest.raises(FctfgError, match=r"127\.0\.0\.1:1/tiny\.pth cannot be fetched \(.*refused.*another --mirror"):
+        fetch.fetch("tiny", mirror="http://127.0.0.1:1")
+    assert left() == set()
+
+
+@pytest.mark.parametrize("sha256", [None, "known"])
+def test_a_file_that_changed_in_between_begins_again(
+    server: Server, weights: Entry, monkeypatch: pytest.MonkeyPatch, sha256: str | None
+) -> None:
+    if sha256 is None:
+        changed(monkeypatch, weights, sha256=None)
+    Path("checkpoints").mkdir()
+    Path("checkpoints/tiny.pth.part").write_bytes(archive(8)[:100_000])
+    Path("checkpoints/tiny.pth.part.origin").write_text(f'{weights.url}\n"another"\n')
+    assert fetch.fetch("tiny").read_bytes() == WHOLE
+
+
+def test_halves_are_joined_only_where_that_can_be_checked(
+    server: Server, weights: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(monkeypatch, weights, sha256=None)
+    server.cuts, server.tag = 1, ""
+    assert fetch.fetch("tiny").read_bytes() == WHOLE
+    assert server.asked == ["", ""]
+
+
+@pytest.mark.parametrize(("there", "asked"), [(WHOLE, 1), (WHOLE + b"more", 2)])
+def test_a_part_that_is_long_enough(server: Server, weights: Entry, there: bytes, asked: int) -> None:
+    Path("checkpoints").mkdir()
+    Path("checkpoints/tiny.pth.part").write_bytes(there)
+    assert fetch.fetch("tiny").read_bytes() == WHOLE
+    assert len(server.asked) == asked  # 416: it is complete, or it is of another file
+
+
+def test_a_busy_server_is_asked_again(server: Server, weights: Entry) -> None:
+    server.status, server.failures = 503, 3
+    assert fetch.fetch("tiny").read_bytes() == WHOLE
+
+
+def test_a_file_that_is_not_there_is_an_error_at_once(server: Server, weights: Entry) -> None:
+    server.status, server.failures = 404, 9
+    with pytest.raises(FctfgError, match=r"HTTP 404 .*another --mirror.*https://example\.org/tiny.*--file"):
+        fetch.fetch("tiny")
+    assert len(server.asked) == 1
+    assert left() == set()
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("content", "kind", "said"),
+    [
+        (PAGE, "text/html; charset=utf-8", "is a web page"),
+        (WHOLE[:-30_000], "application/zip", "is truncated"),
+        (archive(8), "application/zip", "SHA-256"),
+    ],
+    ids=["page", "truncated", "another"],
+)
+def test_what_is_not_the_file_is_named_and_not_kept(
+    server: Server, weights: Entry, monkeypatch: pytest.MonkeyPatch, content: bytes, kind: str, said: str, known: bool
+) -> None:
+    if not known and content == archive(8):
+        changed(monkeypatch, weights, sha256=weights.sha256 and weights.sha256[:8])
+    elif not known:
+        changed(monkeypatch, weights, sha256=None, size=None)
+    server.content, server.kind = content, kind
+    expected = "another file than" if known and said == "is truncated" else said
+    with pytest.raises(FctfgError, match=expected) as caught:
+        fetch.fetch("tiny")
+    assert str(weights.url) in str(caught.value)
+    assert ".part" not in str(caught.value)
+    assert left() == set()
+
+
+def test_a_page_without_its_length(server: Server, weights: Entry) -> None:
+    server.content, server.length = PAGE, False
+    with pytest.raises(FctfgError, match="is a web page"):
+        fetch.fetch("tiny")
+
+
+def test_a_mirror_has_the_file_under_its_name(server: Server, weights: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed(monkeypatch, weights, url=None)
+    assert fetch.fetch("tiny", Path("to"), mirror=server.address.rstrip("/")).read_bytes() == WHOLE
+    with pytest.raises(UsageError, match="begins with http"):
+        fetch.fetch("tiny", mirror="/mnt/weights")
+    with pytest.raises(UsageError, match="exclude each other"):
+        fetch.fetch("tiny", mirror=server.address, file=Path("tiny.pth"))
+
+
+def test_what_a_person_must_download(
+    server: Server, weights: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(monkeypatch, weights, url=None)
+    with pytest.raises(FctfgError, match=r"by hand, from https://example\.org/tiny, .*fetch tiny --file FILE"):
+        fetch.fetch("tiny")
+    given = tmp_path / "tiny (1).pth"
+    given.write_bytes(PAGE)
+    with pytest.raises(FctfgError, match=r"tiny \(1\)\.pth is a web page"):
+        fetch.fetch("tiny", file=given)
+    given.write_bytes(WHOLE[:-1000])
+    with pytest.raises(FctfgError, match="is truncated"):
+        fetch.fetch("tiny", file=given)
+    given.write_bytes(archive(8))
+    with pytest.raises(FctfgError, match="is not the published"):
+        fetch.fetch("tiny", file=given)
+    assert left() == set()
+    given.write_bytes(WHOLE)
+    assert fetch.fetch("tiny", file=given).read_bytes() == WHOLE
+    assert left() == {"tiny.pth", "tiny.pth.licence.txt"}
+    assert server.asked == []
+
+
+def test_two_processes_do_not_fetch_the_same_file(server: Server, weights: Entry) -> None:
+    Path("checkpoints").mkdir()
+    program = (
+        "import fcntl, sys; lock = open('checkpoints/.tiny.pth.lock', 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        with pytest.raises(FctfgError, match=r"another process is fetching checkpoints/tiny\.pth"):
+            fetch.fetch("tiny")
+        other.communicate()
+    assert fetch.fetch("tiny").read_bytes() == WHOLE
+
+
+def test_a_folder_that_cannot_be_written(server: Server, weights: Entry) -> None:
+    Path("file").touch()
+    with pytest.raises(FctfgError, match="not a folder"):
+        fetch.fetch("tiny", Path("file"))
+    assert server.asked == []
