@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,9 @@ def _verified(path: Path, known: Entry | None) -> str:
         f"{name} {sum(p.numel() for p in build(artifact, name).parameters()) / 1e6:.2f} M" for name in artifact.configs
     ]
     hashed = "" if known is None or known.sha256 is None else "; size and hash as published"
-    licences = from_card(artifact.card.get("licences"), str(path)).weights.values()
-    return f"{', '.join(networks)}{hashed}; licence: {'; '.join(sorted(set(licences)))}"
+    said = from_card(artifact.card.get("licences"), path.name)
+    licences = [*(f"data {licence}" for licence in sorted(said.data)), *sorted(set(said.weights.values()))]
+    return f"{', '.join(networks)}{hashed}; licences: {'; '.join(licences) or 'none said'}"
 
 
 def _weights_in(folder: Path) -> list[Path]:
@@ -160,7 +162,19 @@ def _weights_in(folder: Path) -> list[Path]:
 
 
 def _say_networks(path: Path, networks: dict[str, Any]) -> None:
-    parts = [
-        f"{name} ({sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters)" for name, net in networks.items()
-    ]
-    print(f"{path}: {', '.join(parts)}, every tensor of each")
+    """One line for each network, with the sizes that were read from its tensors."""
+    from fctfg.weights.config_json import config_to_dict
+
+    print(f"{path}:")
+    for name, network in networks.items():
+        sizes = ", ".join(f"{key} {value}" for key, value in _sizes(config_to_dict(network.config)))
+        print(f"  {name}: {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters ({sizes})")
+
+
+def _sizes(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The numbers of a configuration by their dotted names, in the order of its fields."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _sizes(value, f"{prefix}{key}.")
+        elif not isinstance(value, str):
+            yield f"{prefix}{key}", value

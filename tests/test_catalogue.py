@@ -105,3 +105,12 @@ def test_a_missing_file_is_described(elsewhere: Path) -> None:
 def test_the_catalogue_is_light() -> None:
     program = "import sys, fctfg.weights.catalogue; print({'torch', 'numpy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_the_page_on_weights_shows_each_import_and_each_licence() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "weights.md").read_text(encoding="utf-8")
+    for source in SOURCES:
+        assert f"`fctfg weights import {source} " in page, source
+    for entry in ENTRIES.values():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{entry.name}` |"))
+        assert f"| {entry.licence} | {'yes' if entry.commercial else 'no'} | {entry.citation} |" in row
