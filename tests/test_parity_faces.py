@@ -161,13 +161,13 @@ def shared_offsets(features: np.ndarray, w: Weights) -> np.ndarray:
 
 
 def own_offsets(features: np.ndarray, outputs: int, inputs: int, w: Weights) -> np.ndarray:
-    """[N, C, 4, 4] -> [N, O, I, 1, 1]: convolutions, the mean over what is left, a linear layer."""
+    """[N, C, 4, 4] -> [N, O, I, 3, 3]: convolutions, the mean over what is left, a linear layer; all taps alike."""
     x = convolutions(features, [2, 2], w).mean((2, 3))
     y = x @ w["output.1.weight"][:, :, 0, 0].T + w["output.1.bias"]
-    offsets = np.empty((len(y), outputs, inputs, 1, 1))
+    offsets = np.empty((len(y), outputs, inputs, 3, 3))
     for o in range(outputs):
         for i in range(inputs):
-            offsets[:, o, i, 0, 0] = y[:, inputs * o + i]
+            offsets[:, o, i] = y[:, inputs * o + i, None, None]
     return offsets
 
 

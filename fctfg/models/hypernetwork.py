@@ -139,14 +139,15 @@ class OwnBlock(nn.Module):
         super().__init__()
         between = max(0, int(math.log2(size)) - 3)
         self.convs = _convs([in_channels, *[inner] * (between + 1), dim], [2] * (between + 2))
-        self.out_channels, self.in_channels = convolution.out_channels, convolution.in_channels
+        self.in_channels, self.out_channels, self.kernel_size = convolution
         self.output = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Conv2d(dim, convolution.in_channels * convolution.out_channels, 1)
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B, in_channels, size, size] -> offsets [B, O, I, 1, 1], which broadcast over the taps."""
-        return self.output(self.convs(features)).view(-1, self.out_channels, self.in_channels, 1, 1)
+        """[B, in_channels, size, size] -> offsets [B, O, I, k, k], one value for all taps."""
+        offsets = self.output(self.convs(features)).view(-1, self.out_channels, self.in_channels, 1, 1)
+        return offsets.expand(-1, -1, -1, self.kernel_size, self.kernel_size)
 
 
 class Hypernetwork(nn.Module):
@@ -192,8 +193,8 @@ class Hypernetwork(nn.Module):
             reconstruction: [B, 3, H, W], what the generator gives now.
 
         Returns:
-            one entry per generator convolution in the order of ``GeneratorConfig.convolutions``: [B, O, I, 3, 3] or
-            [B, O, I, 1, 1], and None for toRGB.
+            one entry per generator convolution in the order of ``GeneratorConfig.convolutions``: [B, O, I, 3, 3], and
+            None for toRGB.
 
         Raises:
             ValueError: if the images have another size.
