@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from fctfg.cli import main
 from fctfg.errors import FctfgError, UsageError
 from fctfg.weights import catalogue, fetch
 from fctfg.weights.catalogue import Entry
@@ -324,3 +325,65 @@ def test_a_folder_that_cannot_be_written(server: Server, weights: Entry) -> None
     with pytest.raises(FctfgError, match="not a folder"):
         fetch.fetch("tiny", Path("file"))
     assert server.asked == []
+
+
+# ------------------------------------------------------------------------------------------- on the command line
+
+
+def test_the_command_fetches_once_and_says_what_the_licence_is(
+    server: Server, weights: Entry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["weights", "fetch", "tiny", "--to", "here"]) == 0
+    assert "tiny.pth: research only; commercial use: no" in capsys.readouterr().out.replace("here/", "")
+    assert left(Path("here")) == {"tiny.pth", "tiny.pth.licence.txt"}
+    assert main(["weights", "fetch", "tiny", "--to", "here"]) == 0
+    assert "is there already" in capsys.readouterr().out
+    assert len(server.asked) == 1
+
+
+def test_the_command_works_offline(
+    server: Server, weights: Entry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    given = tmp_path / "given" / "copy.bin"
+    given.parent.mkdir()
+    given.write_bytes(WHOLE)
+    assert main(["weights", "fetch", "tiny", "--file", str(given)]) == 0
+    assert Path("checkpoints/tiny.pth").read_bytes() == WHOLE
+    Path("checkpoints").rename(tmp_path / "shared")
+    monkeypatch.setenv("FCTFG_WEIGHTS", str(tmp_path / "shared"))
+    capsys.readouterr()
+    assert main(["weights", "fetch", "tiny"]) == 0
+    assert "shared/tiny.pth is there already" in capsys.readouterr().out.replace("\n", "")
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(PAGE, "is a web page"), (archive(7)[:-40_000], "is truncated"), (archive(8), "its SHA-256 is")],
+    ids=["page", "truncated", "wrong hash"],
+)
+@pytest.mark.parametrize("way", ["url", "mirror", "file"])
+def test_the_command_refuses_other_files(
+    server: Server, weights: Entry, capsys: pytest.CaptureFixture[str], content: bytes, said: str, way: str
+) -> None:
+    server.content = content
+    Path("given.pth").write_bytes(content)
+    options = {"url": [], "mirror": ["--mirror", server.address], "file": ["--file", "given.pth"]}[way]
+    assert main(["weights", "fetch", "tiny", *options]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("fctfg: error: ") and said in error and "https://example.org/tiny" in error
+    assert left() == set()
+
+
+def test_the_command_verifies_the_hash_of_what_is_there(
+    server: Server, weights: Entry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["weights", "fetch", "tiny"]) == 0
+    Path("checkpoints/tiny.pth").write_bytes(archive(8))
+    assert main(["weights", "verify"]) == 1
+    assert "is not the published tiny.pth: its SHA-256 is" in capsys.readouterr().out
+
+
+def test_the_command_names_the_nearest_entry(weights: Entry, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "fetch", "tinny"]) == 1
+    assert "did you mean tiny?" in capsys.readouterr().err

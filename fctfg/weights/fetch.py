@@ -122,7 +122,7 @@ def check_file(path: Path, entry: Entry, shown: str | None = None) -> str:
     try:
         file_kind(path)
     except FctfgError as error:
-        raise FctfgError(str(error).replace(str(path), shown)) from error
+        raise FctfgError(f"{str(error).replace(str(path), shown)} (from {entry.page})") from error
     size = path.stat().st_size
     if entry.size is not None and size != entry.size:
         what = "is truncated" if size < entry.size else "is another file"
