@@ -213,8 +213,9 @@ def _receive(url: str, entry: Entry, part: Path, progress: Progress | None) -> N
             begun = 0
             length = response.headers.get("Content-Length")
             total = int(length) if length else None
-        is_page = response.headers.get_content_type() == "text/html"  # small, and named when it is there
-        if total is not None and entry.size is not None and total != entry.size and not is_page:
+        if (
+            total is not None and entry.size is not None and total > entry.size
+        ):  # a smaller one is named once it is here
             raise FctfgError(
                 f"{url} is another file than {entry.file} ({total:,} bytes instead of {entry.size:,}); give another "
                 f"--mirror, or download it by hand from {entry.page} and give it with --file"
