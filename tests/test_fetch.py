@@ -390,6 +390,6 @@ def test_the_command_names_the_nearest_entry(weights: Entry, capsys: pytest.Capt
 
 def test_a_larger_file_is_not_downloaded(server: Server, weights: Entry) -> None:
     server.content = WHOLE + b"more"
-    with pytest.raises(FctfgError, match="is another file than tiny.pth"):
+    with pytest.raises(FctfgError, match=r"is another file than tiny\.pth"):
         fetch.fetch("tiny")
     assert left() == set()

@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import published_files as published
 import pytest
 import torch
 from published_files import save, state
 from safetensors.torch import load_file
+from test_arcface_onnx import network as onnx_network
 from torch import Tensor, nn
 from torchvision.models import alexnet, vgg16
 from torchvision.models.vgg import cfgs, make_layers
@@ -251,6 +253,17 @@ def test_ir_se50_there_and_back(tmp_path: Path) -> None:
     assert same(networks["identity_expert"], published.recogniser())
     assert networks["identity_expert"].config == published.recogniser().config
     assert equal(exported(tmp_path / "f.safetensors", "ir-se50", tmp_path / "back.pth"), content)
+
+
+def test_arcface_as_onnx(tmp_path: Path) -> None:
+    onnx.save(onnx_network(), tmp_path / "face.onnx")
+    network = imported(tmp_path / "face.onnx", "arcface-onnx", tmp_path / "f.safetensors")["identity_expert_onnx"]
+    faces = torch.rand(3, 3, 112, 112, requires_grad=True)
+    embedding = network(faces)
+    assert torch.equal(embedding, fctfg.weights.load(tmp_path / "face.onnx", "arcface-onnx")(faces))
+    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(3))
+    embedding[:, 0].sum().backward()
+    assert faces.grad is not None and (faces.grad.abs().sum((1, 2, 3)) > 0).all()
 
 
 def test_old_files_lack_the_counters_of_batch_norm(tmp_path: Path) -> None:
