@@ -18,6 +18,7 @@ from typing import Any
 import fctfg
 from fctfg.cli_weights import add_weights
 from fctfg.errors import FctfgError, UsageError
+from fctfg.host_memory import keep_freed_memory
 
 STYLE: dict[str, Any] = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter, "allow_abbrev": False}
 
@@ -104,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
+        if {"train", "generate", "demo"} & set(arguments[:2]):  # commands that run networks on large images
+            keep_freed_memory()
         if [a for a in arguments if a != "--debug"][:1] == ["train"]:
             from fctfg.train import train
 

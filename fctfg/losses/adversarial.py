@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fctfg.ops.convolution import no_weight_gradients
+from fctfg.ops.precision import precise
+
 
 def d_logistic(real: Tensor, fake: Tensor) -> Tensor:
     """The discriminator's logistic loss.
@@ -50,9 +53,10 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Ten
         a scalar that can be differentiated by the discriminator's parameters.
     """
     with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
-        images = images.detach().float().requires_grad_()
+        images = precise(images.detach()).requires_grad_()
         logits = discriminator(images)
-        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+        with no_weight_gradients():
+            (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
         return gradient.square().sum((1, 2, 3)).mean()
 
 
@@ -75,9 +79,11 @@ def path_length_penalty(
         (penalty, new running mean without gradient), two scalars.
     """
     with torch.autocast(images.device.type, enabled=False):
-        noise = torch.randn_like(images, dtype=torch.float32) if noise is None else noise
-        projection = (images.float() * (noise / math.sqrt(images.shape[2] * images.shape[3]))).sum()
-        (gradient,) = torch.autograd.grad(projection, w, create_graph=True)
+        images = precise(images)
+        noise = torch.randn_like(images) if noise is None else noise
+        projection = (images * (noise / math.sqrt(images.shape[2] * images.shape[3]))).sum()
+        with no_weight_gradients():
+            (gradient,) = torch.autograd.grad(projection, w, create_graph=True)
         lengths = gradient.square().sum(-1)
         lengths = (lengths.mean(1) if w.ndim == 3 else lengths).sqrt()
         mean = mean_path_length + decay * (lengths.mean() - mean_path_length)

@@ -63,7 +63,7 @@ class ConvLayer(nn.Sequential):
             x = layer(x)
         gain *= SQRT2
         x = conv(x, gain, stride=2 if self.down else 1, bias=activate.bias * gain)
-        return F.leaky_relu(x, SLOPE)
+        return F.leaky_relu_(x, SLOPE)
 
 
 class ResBlock(nn.Module):

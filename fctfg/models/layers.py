@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fctfg.ops.convolution import convolution
 from fctfg.ops.upfirdn2d import fir_kernel, upfirdn2d
 
 SQRT2 = math.sqrt(2.0)
@@ -72,7 +73,7 @@ class EqualConv2d(nn.Module):
             [B, out, ...].
         """
         padding = self.weight.shape[-1] // 2 if stride == 1 else 0
-        return F.conv2d(x, self.weight * (self.scale * gain), bias, stride=stride, padding=padding)
+        return convolution(x, self.weight * (self.scale * gain), bias, stride=stride, padding=padding)
 
 
 class FusedLeakyReLU(nn.Module):
@@ -83,8 +84,11 @@ class FusedLeakyReLU(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, gain: float = SQRT2) -> Tensor:
-        """The activation of an ``x`` that is already multiplied by ``gain`` (leaky ReLU is homogeneous)."""
-        return F.leaky_relu(x + (self.bias * gain).to(x.dtype)[:, None, None], SLOPE)
+        """The activation of an ``x`` that is already multiplied by ``gain`` (leaky ReLU is homogeneous).
+
+        Computed in place: the activation's gradient needs its result only, and a new image costs more than a pass.
+        """
+        return F.leaky_relu_(x.add_((self.bias * gain).to(x.dtype)[:, None, None]), SLOPE)
 
 
 class FIR(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fctfg.models.layers import FIR, SQRT2, EqualLinear, FusedLeakyReLU, PixelNorm
 from fctfg.ops.modulated_conv import demodulation, modulated_conv2d, modulated_rgb
+from fctfg.ops.precision import precise
 from fctfg.randomness import generator
 
 
@@ -123,7 +124,7 @@ class ModulatedConv2d(nn.Module):
         """
         weight = self.offset_weight(delta)
         with torch.autocast(x.device.type, enabled=False):
-            scales = self.modulation(style.float())  # [N, I]
+            scales = self.modulation(precise(style))  # [N, I]
             factor = demodulation(weight, scales, self.scale) * (self.scale * gain)  # [N, O]
         y = modulated_conv2d(x, weight, scales, up=self.up)
         if self.up:
@@ -139,10 +140,10 @@ class NoiseInjection(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, noise: Tensor | None, gain: float = 1.0) -> Tensor:
-        """x [N, C, H, W] + gain * weight * noise [1 or N, 1, H, W], which is drawn afresh where it is None."""
+        """x [N, C, H, W], in place, + gain * weight * noise [1 or N, 1, H, W], drawn afresh where it is None."""
         if noise is None:
             noise = torch.randn(x.shape[0], 1, *x.shape[2:], dtype=x.dtype, device=x.device)
-        return x + (self.weight * gain).to(x.dtype) * noise.to(x.dtype)
+        return x.add_((self.weight * gain).to(x.dtype) * noise.to(x.dtype))
 
 
 class StyledConv(nn.Module):
@@ -175,10 +176,10 @@ class ToRGB(nn.Module):
         """[N, C, H, W], style [N, style_dim], skip [N, 3, H/2, W/2] -> [N, 3, H, W]."""
         weight = self.conv.offset_weight(delta)[..., 0, 0]
         with torch.autocast(x.device.type, enabled=False):
-            scales = self.conv.modulation(style.float())
+            scales = self.conv.modulation(precise(style))
         rgb = modulated_rgb(x, weight, scales, self.conv.scale)
         with torch.autocast(x.device.type, enabled=False):  # the image adds up in float32
-            image = rgb.float() + self.bias
+            image = precise(rgb) + self.bias
             return image if skip is None else image + self.upsample(skip)
 
 
@@ -191,7 +192,7 @@ class ConstantInput(nn.Module):
 
     def forward(self, batch: int) -> Tensor:
         """[batch, C, 4, 4]."""
-        return self.input.expand(batch, -1, -1, -1)
+        return self.input.repeat(batch, 1, 1, 1)
 
 
 class Generator(nn.Module):

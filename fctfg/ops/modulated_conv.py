@@ -4,6 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fctfg.ops.convolution import convolution
+from fctfg.ops.precision import precise
+
 EPS = 1e-8
 
 
@@ -20,9 +23,8 @@ def demodulation(weight: Tensor, style: Tensor, scale: float) -> Tensor:
     Returns:
         [N, O].
     """
-    precise = torch.promote_types(weight.dtype, torch.float32)
-    energy = weight.to(precise).square().sum((-2, -1))  # [O, I] or [S, O, I]
-    squared = style.to(precise).square()
+    energy = precise(weight).square().sum((-2, -1))  # [O, I] or [S, O, I]
+    squared = precise(style).square()
     if weight.ndim == 4:
         total = squared @ energy.t()
     else:
@@ -52,8 +54,8 @@ def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, scale: float = 1.
     padding = weight.shape[-1] // 2
     if weight.ndim == 4:
         if up:
-            return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-        return F.conv2d(x, weight, padding=padding)
+            return convolution(x, weight.transpose(0, 1), stride=2, transposed=True)
+        return convolution(x, weight, padding=padding)
     # [S*T, I, H, W] -> [T, S*I, H, W]: the sources become groups, their images the batch.
     sources = weight.shape[0]
     x = x.unflatten(0, (sources, -1)).transpose(0, 1).flatten(1, 2)

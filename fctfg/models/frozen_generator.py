@@ -1,0 +1,179 @@
+"""The generator with its weights at rest: for many frames of one source.
+
+What does not depend on the codes is computed once: scaled weights with their offsets, sums of their squares, noise
+times its strength. Style and demodulation then scale whichever is smaller, a layer's weights or its images.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fctfg.models.hypernetwork import Deltas
+from fctfg.models.layers import SLOPE, SQRT2, EqualLinear
+from fctfg.models.stylegan2 import Generator, StyledConv, ToRGB
+from fctfg.ops.modulated_conv import EPS
+from fctfg.ops.upfirdn2d import fir_kernel, upfirdn2d
+
+
+class FrozenGenerator(nn.Module):
+    """A copy of a generator for inference; later changes of the generator do not reach it.
+
+    Args:
+        generator: whose weights, offsets and fixed noise are taken; on its device.
+        deltas: weight offsets of one source, [1, O, I, k, k] each, see :meth:`Generator.forward`.
+        precision: of weights and images inside; styles, demodulation and the sum of the RGB images stay float32 (or
+            float64, where that is the precision).
+
+    Raises:
+        ValueError: if there are offsets of several sources, or not one for each convolution.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, generator: Generator, deltas: Deltas | None = None, precision: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        self.config = generator.config
+        expected = len(self.config.convolutions)
+        deltas = [None] * expected if deltas is None else deltas
+        if len(deltas) != expected:
+            raise ValueError(f"{len(deltas)} weight offsets for {expected} convolutions")
+        if any(delta is not None and len(delta) != 1 for delta in deltas):
+            raise ValueError("the weight offsets must be those of one source")
+        styled = [generator.conv1, *generator.convs]
+        places = [0] + [3 * i + k for i in range(len(generator.to_rgbs)) for k in (2, 3)]
+        self.convs = nn.ModuleList(
+            FrozenConv(layer, getattr(generator.noises, f"noise_{i}"), deltas[place], precision)
+            for i, (layer, place) in enumerate(zip(styled, places, strict=True))
+        )
+        self.to_rgbs = nn.ModuleList(
+            FrozenRGB(layer, deltas[3 * i + 1], precision)
+            for i, layer in enumerate([generator.to_rgb1, *generator.to_rgbs])
+        )
+        constant = generator.input.input.detach().to(precision)
+        self.register_buffer("constant", constant.contiguous(memory_format=torch.channels_last))
+        self.eval()
+
+    constant: Tensor
+
+    def forward(self, w_plus: Tensor) -> Tensor:
+        """Synthesize images with the fixed noise.
+
+        Args:
+            w_plus: [B, n_styles, style_dim].
+
+        Returns:
+            [B, 3, resolution, resolution], as :class:`Generator` gives.
+
+        Raises:
+            ValueError: if the codes have another shape.
+        """
+        if w_plus.ndim != 3 or w_plus.shape[1:] != (self.config.n_styles, self.config.style_dim):
+            raise ValueError(
+                f"codes must be [B, {self.config.n_styles}, {self.config.style_dim}], not {list(w_plus.shape)}"
+            )
+        # One image after the other: its largest layers then stay in a processor's cache.
+        return torch.cat([self._image(codes) for codes in w_plus.split(1)])
+
+    def _image(self, codes: Tensor) -> Tensor:
+        """[1, n_styles, style_dim] -> [1, 3, resolution, resolution]."""
+        styles = codes.unbind(1)
+        x = self.convs[0](self.constant, styles[0])
+        image = self.to_rgbs[0](x, styles[1], None)
+        for i, to_rgb in enumerate(self.to_rgbs[1:]):
+            x = self.convs[2 * i + 1](x, styles[2 * i + 1])
+            x = self.convs[2 * i + 2](x, styles[2 * i + 2])
+            image = to_rgb(x, styles[2 * i + 3], image)
+        return image
+
+
+class FrozenStyle(nn.Module):
+    """The affine map from a style to input scales, times a constant."""
+
+    def __init__(self, layer: EqualLinear, factor: float) -> None:
+        super().__init__()
+        self.register_buffer("matrix", (layer.weight.detach() * (layer.scale * factor)).t().contiguous())
+        self.register_buffer("bias", layer.bias.detach() * (layer.lr_multiplier * factor))
+
+    matrix: Tensor  # [style_dim, I]
+    bias: Tensor  # [I]
+
+    def forward(self, style: Tensor) -> Tensor:
+        """[1, style_dim] -> [1, I]."""
+        return torch.addmm(self.bias, style.to(self.bias), self.matrix)
+
+
+class FrozenConv(nn.Module):
+    """A :class:`StyledConv` at rest.
+
+    Args:
+        layer: whose weights are taken.
+        noise: [1, 1, H, W], the layer's fixed noise.
+        delta: [1, O, I, k, k], the weights' offsets.
+        precision: of weights and images.
+    """
+
+    def __init__(self, layer: StyledConv, noise: Tensor, delta: Tensor | None, precision: torch.dtype) -> None:
+        super().__init__()
+        weight = layer.conv.weight[0] if delta is None else layer.conv.weight[0] * (1 + delta[0])
+        self.up = layer.conv.up
+        self.modulation = FrozenStyle(layer.conv.modulation, layer.conv.scale)
+        self.register_buffer("energy", weight.square().sum((2, 3)).t().contiguous())
+        weight = weight.transpose(0, 1) if self.up else weight
+        self.register_buffer("weight", weight.to(precision).contiguous(memory_format=torch.channels_last))
+        self.register_buffer("noise", (noise * layer.noise.weight * SQRT2).to(precision))
+        self.register_buffer("bias", (layer.activate.bias * SQRT2).to(precision))
+        kernel = fir_kernel(gain=4.0).expand(len(self.bias), 1, 4, 4) if self.up else torch.empty(0)
+        self.register_buffer("kernel", kernel.to(self.weight))
+
+    energy: Tensor  # [I, O]
+    weight: Tensor  # [O, I, 3, 3], or [I, O, 3, 3] when up-sampling
+    noise: Tensor  # [1, 1, H, W]
+    bias: Tensor  # [O]
+    kernel: Tensor  # [O, 1, 4, 4], symmetric
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """x [1, I, H, W], style [1, style_dim] -> [1, O, H or 2H, W or 2W]."""
+        scales = self.modulation(style)  # [1, I]
+        factor = (scales.square() @ self.energy + EPS).rsqrt() * SQRT2  # [1, O]
+        scales, factor = scales.to(x.dtype), factor.to(x.dtype)
+        weight, pixels = self.weight, math.prod(self.noise.shape)
+        light = weight.numel() < pixels * len(self.bias)  # the weights are smaller than the images: scale those
+        if light:
+            weight = weight * (scales.t() * factor if self.up else factor.t() * scales)[:, :, None, None]
+        else:
+            x = x * scales[:, :, None, None]
+        bias = self.bias if light else None
+        if self.up:
+            y = F.conv_transpose2d(x, weight, stride=2)
+            y = F.conv2d(y, self.kernel, bias, padding=1, groups=len(self.bias))
+        else:
+            y = F.conv2d(x, weight, bias, padding=1)
+        if not light:
+            y = torch.addcmul(self.bias[:, None, None], y, factor[:, :, None, None])
+        return F.leaky_relu_(y.add_(self.noise), SLOPE)
+
+
+class FrozenRGB(nn.Module):
+    """A :class:`ToRGB` at rest; arguments as of :class:`FrozenConv`."""
+
+    def __init__(self, layer: ToRGB, delta: Tensor | None, precision: torch.dtype) -> None:
+        super().__init__()
+        weight = layer.conv.weight[0] if delta is None else layer.conv.weight[0] * (1 + delta[0])
+        self.modulation = FrozenStyle(layer.conv.modulation, layer.conv.scale)
+        self.precision = precision
+        self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("bias", layer.bias.detach().clone())
+        self.register_buffer("kernel", fir_kernel(gain=4.0).to(self.weight))
+
+    weight: Tensor  # [3, I, 1, 1]
+    bias: Tensor  # [1, 3, 1, 1]
+    kernel: Tensor  # [4, 4]
+
+    def forward(self, x: Tensor, style: Tensor, skip: Tensor | None) -> Tensor:
+        """x [1, I, H, W], style [1, style_dim], skip [1, 3, H/2, W/2] -> [1, 3, H, W]."""
+        weight = (self.weight * self.modulation(style)[:, :, None, None]).to(self.precision)
+        image = F.conv2d(x, weight).to(self.bias.dtype) + self.bias
+        return image if skip is None else image + upfirdn2d(skip, self.kernel, up=2, pad=(2, 1))
