@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from fctfg.data.batch import Batch
 from fctfg.errors import FctfgError
+from fctfg.losses.adversarial import d_logistic
 from fctfg.losses.weighted import weighted
 from fctfg.models.audio_encoder import AudioEncoder
 from fctfg.models.discriminator import Discriminator
 from fctfg.models.experts.syncnet import SyncNet
 from fctfg.stages import ema
-from fctfg.stages.adversarial import discriminator_loss
+from fctfg.stages.adversarial import discriminator_gradients
 from fctfg.stages.generator import GeneratorStage
 from fctfg.stages.identity_expert import IdentityExpert
 from fctfg.stages.inversion import EncoderStage, HypernetworkStage, InversionWeights
@@ -289,14 +290,32 @@ def test_r1_comes_every_sixteenth_iteration_scaled_by_its_period() -> None:
     torch.manual_seed(0)
     discriminator = Discriminator(networks.discriminator)
     real, fake = batch().source, batch().driving[:, 0]
-    with_r1 = [i for i in range(40) if "r1" in discriminator_loss(discriminator, real, fake, i, 10.0, 16)[1]]
-    assert with_r1 == [0, 16, 32]
-    loss, terms = discriminator_loss(discriminator, real, fake, 0, 10.0, 16)
+
+    def watched(iteration: int) -> dict[str, Tensor]:
+        discriminator.zero_grad()
+        parts: list[bool] = []
+
+        def backward(loss: Tensor, last: bool) -> None:
+            loss.backward()
+            parts.append(last)
+
+        found = discriminator_gradients(discriminator, real, fake, iteration, 10.0, 16, backward)
+        assert parts == [False] * (len(parts) - 1) + [True]
+        return found
+
+    assert [i for i in range(40) if "r1" in watched(i)] == [0, 16, 32]
+    terms = watched(0)
+    got = {name: p.grad for name, p in discriminator.named_parameters()}
     image = real.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(discriminator(image).sum(), image)
+    (gradient,) = torch.autograd.grad(discriminator(image).sum(), image, create_graph=True)
     penalty = gradient.square().sum((1, 2, 3)).mean()
+    loss = d_logistic(discriminator(real), discriminator(fake))
     assert torch.allclose(terms["r1"], penalty, rtol=1e-4)
-    assert torch.allclose(loss, terms["discriminator"] + 10.0 / 2 * 16 * penalty, rtol=1e-4)
+    assert torch.allclose(terms["discriminator"], loss, rtol=1e-4)
+    discriminator.zero_grad()
+    (loss + 10.0 / 2 * 16 * penalty).backward()
+    for name, parameter in discriminator.named_parameters():
+        torch.testing.assert_close(got[name], parameter.grad, atol=1e-4, rtol=1e-3)
 
 
 def test_styles_mix_two_latents_at_one_layer() -> None:

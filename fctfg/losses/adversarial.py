@@ -23,7 +23,17 @@ def d_logistic(real: Tensor, fake: Tensor) -> Tensor:
     Returns:
         a scalar; 2 ln 2 = 1.386 by chance.
     """
-    return F.softplus(-real).mean() + F.softplus(fake).mean()
+    return d_logistic_real(real) + d_logistic_fake(fake)
+
+
+def d_logistic_real(real: Tensor) -> Tensor:
+    """The part of :func:`d_logistic` that judges real images; logits [B, 1] -> a scalar."""
+    return F.softplus(-real).mean()
+
+
+def d_logistic_fake(fake: Tensor) -> Tensor:
+    """The part of :func:`d_logistic` that judges generated images; logits [B, 1] -> a scalar."""
+    return F.softplus(fake).mean()
 
 
 def g_nonsaturating(fake: Tensor) -> Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, ClassVar, TypeVar
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from fctfg.data.batch import Batch
 from fctfg.data.datamodule import TalkingData
@@ -216,6 +218,18 @@ class Stage(pl.LightningModule, ABC):
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
         optimizer.step()
+
+    def accumulate(self, loss: Tensor, last: bool) -> None:
+        """Add the gradients of a part of a loss; the processes exchange gradients with the last part only.
+
+        Args:
+            loss: a part; its graph is freed.
+            last: whether no other part follows; that one must reach every parameter that any part reaches.
+        """
+        model = self.trainer.strategy.model
+        alone = isinstance(model, DistributedDataParallel) and not last
+        with model.no_sync() if alone else nullcontext():  # type: ignore[union-attr, operator]
+            self.manual_backward(loss)
 
     # ---- checkpoints
 

@@ -15,7 +15,7 @@ from fctfg.models.discriminator import Discriminator
 from fctfg.models.stylegan2 import Generator
 from fctfg.ranges import check_range
 from fctfg.stages import ema
-from fctfg.stages.adversarial import discriminator_loss
+from fctfg.stages.adversarial import discriminator_gradients
 from fctfg.stages.base import Stage
 from fctfg.stages.networks import Networks
 
@@ -124,25 +124,27 @@ class GeneratorStage(Stage):
         self.toggle_optimizer(optimizer_d)
         with torch.no_grad():
             fake = self.generator(self.styles(len(real)), noise="random")
-        d_loss, terms = discriminator_loss(
-            self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every
+        optimizer_d.zero_grad(set_to_none=True)
+        terms = discriminator_gradients(
+            self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every, self.accumulate
         )
-        self.descend(d_loss, optimizer_d)
+        optimizer_d.step()
         self.untoggle_optimizer(optimizer_d)
 
         self.toggle_optimizer(optimizer_g)
-        fake = self.generator(self.styles(len(real)), noise="random")
-        loss = g_nonsaturating(self.discriminator(fake))
-        terms["adversarial"] = loss.detach()
+        optimizer_g.zero_grad(set_to_none=True)
         if self.path_length_weight and self.iteration % self.path_length_every == 0:
             codes = self.styles(max(1, len(real) // self.path_length_shrink))
             with torch.autocast(self.device.type, enabled=False):
                 images = self.generator(codes.float(), noise="random")
             penalty, mean = path_length_penalty(images, codes, self.mean_path_length, self.path_length_decay)
-            loss = loss + penalty * (self.path_length_weight * self.path_length_every)
+            self.accumulate(penalty * (self.path_length_weight * self.path_length_every), last=False)
             self.mean_path_length.copy_(self.trainer.strategy.reduce(mean, reduce_op="mean"))
             terms |= {"path_length": penalty.detach(), "mean_path_length": self.mean_path_length}
-        self.descend(loss, optimizer_g)
+        loss = g_nonsaturating(self.discriminator(self.generator(self.styles(len(real)), noise="random")))
+        self.accumulate(loss, last=True)
+        optimizer_g.step()
+        terms["adversarial"] = loss.detach()
         self.untoggle_optimizer(optimizer_g)
 
         images = len(real) * self.trainer.world_size

@@ -246,11 +246,11 @@ class HypernetworkStage(Inversion):
             reconstruction = self.generator(codes)
         deltas: Deltas | None = None
         terms: dict[str, Tensor] = {}
-        for _ in range(self.refinements):
+        for refinement in range(self.refinements):
             deltas = add_deltas(deltas, self.hypernetwork(images, reconstruction))
             reconstruction = self.generator(codes, deltas=deltas)
             terms = self.terms(images, points, reconstruction)
-            self.manual_backward(weighted(terms, self.weights))
+            self.accumulate(weighted(terms, self.weights), last=refinement == self.refinements - 1)
             reconstruction = reconstruction.detach()
             deltas = [None if delta is None else delta.detach() for delta in deltas]
         optimizer.step()  # type: ignore[union-attr]

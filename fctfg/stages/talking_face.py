@@ -32,7 +32,7 @@ from fctfg.ops.mouth import transplant_mouth
 from fctfg.ops.windows import middle_frame
 from fctfg.ranges import check_range
 from fctfg.stages import ema
-from fctfg.stages.adversarial import discriminator_loss
+from fctfg.stages.adversarial import discriminator_gradients
 from fctfg.stages.base import Stage, say
 from fctfg.stages.networks import Networks
 from fctfg.weights.artifact import build
@@ -273,10 +273,11 @@ class TalkingFaceStage(Stage):
         if self.weights.adversarial:
             self.toggle_optimizer(optimizer_d)
             real, fake = batch.driving.flatten(0, 1), output.frames.detach().flatten(0, 1)
-            d_loss, judged = discriminator_loss(
-                self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every
+            optimizer_d.zero_grad(set_to_none=True)
+            judged = discriminator_gradients(
+                self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every, self.accumulate
             )
-            self.descend(d_loss, optimizer_d)
+            optimizer_d.step()
             self.untoggle_optimizer(optimizer_d)
 
         ema.update(self.network_ema, self.network, self.ema_decay)
