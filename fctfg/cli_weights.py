@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ def add_weights(commands: Any, style: dict[str, Any]) -> None:
     own = weights.add_subparsers(dest="weights_command", required=True, metavar="COMMAND")
 
     listed = own.add_parser("list", help="the catalogue, and the layouts that can be read and written", **style)
+    listed.add_argument("name", nargs="?", help="everything about one file of the catalogue; none: all, in short")
     listed.set_defaults(run=_list)
 
     fetched = own.add_parser("fetch", help="download a file of the catalogue and check it", **style)
@@ -42,7 +44,9 @@ def add_weights(commands: Any, style: dict[str, Any]) -> None:
     given = own.add_parser("export", help="networks of fctfg to a published layout", **style)
     given.add_argument("weights", type=Path, help="a weights file of fctfg, or a run folder")
     given.add_argument("source", help="the layout, as `fctfg weights list` shows them")
-    given.add_argument("--out", type=Path, required=True, help="file to write (.pt; StyleGAN2 also .safetensors)")
+    given.add_argument(
+        "--out", type=Path, required=True, help="file to write (.pt; stylegan2-nvlabs also .safetensors)"
+    )
     given.set_defaults(run=_export)
 
     checked = own.add_parser("verify", help="read weights files completely and check them", **style)
@@ -53,26 +57,30 @@ def add_weights(commands: Any, style: dict[str, Any]) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    from fctfg.weights.catalogue import entry
     from fctfg.weights.sources import SOURCES
 
-    table = Table(
-        "name", "source", "size, MB", "commercial use", "file", title="Published files (fctfg weights fetch NAME)"
+    if options.name is not None:
+        for field, value in dataclasses.asdict(entry(options.name)).items():
+            print(f"{field + ':':<12}{'unknown' if value is None else value}")
+        print(f"{'here:':<12}{_place(entry(options.name)) or 'no'}")
+        return
+    print(f"{'NAME':<27}{'SIZE, MB':>8}  {'COMMERCIAL':<11}FILE")
+    for each in catalogue().values():
+        size = "" if each.size is None else f"{each.size / 1e6:,.{1 if each.size > 1e5 else 3}f}"
+        print(f"{each.name:<27}{size:>8}  {'yes' if each.commercial else 'no':<11}{_place(each) or each.file}")
+    print(
+        "\nfctfg weights list NAME shows its licence, address, hash and citation; fctfg weights fetch NAME brings it.\n"
     )
-    for entry in catalogue().values():
-        here = next((folder / entry.file for folder in folders() if (folder / entry.file).is_file()), None)
-        size = (
-            "" if entry.size is None else f"{entry.size / 1e6:,.1f}" if entry.size > 1e5 else f"{entry.size / 1e6:.3f}"
-        )
-        table.add_row(entry.name, entry.source, size, "yes" if entry.commercial else "no", str(here or entry.file))
-    layouts = Table("source", "in", "out", "what it is", title="Layouts (fctfg weights import SOURCE FILE --out OUT)")
+    print(f"{'SOURCE':<24}{'':<8}WHAT IT IS")
     for source in SOURCES.values():
-        layouts.add_row(source.name, "yes", "yes" if source.write else "no", source.title)
-    console = Console()
-    console.print(table, layouts)
-    console.print("Licences and citations: docs/weights.md; `fctfg weights fetch` writes them beside each file.")
+        print(f"{source.name:<24}{'in, out' if source.write else 'in':<8}{source.title}")
+    print("\nfctfg weights import SOURCE FILE --out OUT.safetensors; fctfg weights export RUN SOURCE --out FILE")
+
+
+def _place(entry: Entry) -> Path | None:
+    """Where an entry's file lies, or None."""
+    return next((folder / entry.file for folder in folders() if (folder / entry.file).is_file()), None)
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -122,34 +130,43 @@ def _verify(options: argparse.Namespace) -> None:
     failed = []
     for path in files:
         try:
-            print(f"ok      {path}: {_verified(path, entry_of_file(path))}")
+            found = _verified(path)
+            if found is None and options.files:
+                raise FctfgError(f"{path} has no layout that fctfg knows; `fctfg weights list` names them")
+            print(f"ok      {path}: {found}" if found else f"left    {path}: no layout that fctfg knows")
         except FctfgError as error:
             failed.append(path)
-            print(f"FAILED  {error}")
+            print(f"FAILED  {path}: {str(error).removeprefix(f'{path} ')}")
     if failed:
-        raise FctfgError(f"{len(failed)} of {len(files)} files failed: {', '.join(map(str, failed))}")
+        raise FctfgError(
+            f"{len(failed)} of {len(files)} files failed ({', '.join(map(str, failed))}); see above what to do"
+        )
 
 
-def _verified(path: Path, known: Entry | None) -> str:
-    """Reads a file completely; returns a line on what it holds.
+def _verified(path: Path) -> str | None:
+    """Reads a file completely; returns a line on what it holds, or None for a layout that is not known.
 
     Raises:
         FctfgError: it is not what it should be.
     """
-    from fctfg.weights.artifact import build
+    from fctfg.weights.artifact import fits
     from fctfg.weights.card import check_card
     from fctfg.weights.fetch import check_file
     from fctfg.weights.licences import from_card
-    from fctfg.weights.opening import open_weights
+    from fctfg.weights.opening import is_ours, open_weights
+    from fctfg.weights.published import identify_file
 
+    known, hashed = entry_of_file(path), ""
     if known is not None and path.is_file():
         check_file(path, known)
+        hashed = "" if known.sha256 is None else "; size and hash as published"
+        if known.source == "lpips":  # heads are nothing without their trunk, which may be elsewhere
+            return f"{known.title}{hashed}; licences: {known.licence}"
+    elif path.is_file() and not is_ours(path) and identify_file(path) is None:
+        return None
     artifact = open_weights(str(path), "the file to verify")
     check_card(artifact.path, artifact.sha256)
-    networks = [
-        f"{name} {sum(p.numel() for p in build(artifact, name).parameters()) / 1e6:.2f} M" for name in artifact.configs
-    ]
-    hashed = "" if known is None or known.sha256 is None else "; size and hash as published"
+    networks = [f"{name} {fits(artifact, name) / 1e6:.2f} M" for name in artifact.configs]
     said = from_card(artifact.card.get("licences"), path.name)
     licences = [*(f"data {licence}" for licence in sorted(said.data)), *sorted(set(said.weights.values()))]
     return f"{', '.join(networks)}{hashed}; licences: {'; '.join(licences) or 'none said'}"

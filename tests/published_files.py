@@ -168,6 +168,7 @@ class Persistent:
         self.fields["_buffers"]["scratch"] = torch.zeros(1)
         self.fields["_non_persistent_buffers_set"] = {"scratch"}
         self.fields["_parameters"]["unused"] = None
+        self.fields |= {"conv_clamp": 256, "group_size": 8} if "weight" in tensors else {"conv_clamp": None}
         self.fields["_modules"] = {name: Persistent(part) for name, part in children.items()}
         self.source = source
 
@@ -176,10 +177,10 @@ class Persistent:
         return sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (meta,), None
 
 
-def nvlabs_pickle(path: Path, networks: dict[str, dict[str, Tensor]]) -> Path:
-    """A `.pkl` as stylegan2-ada-pytorch writes its snapshots."""
+def nvlabs_pickle(path: Path, networks: dict[str, dict[str, Tensor]], protocol: int = 3) -> Path:
+    """A `.pkl` as stylegan2-ada-pytorch writes its snapshots; 3 is the protocol of the Python 3.7 that it asks for."""
     with nvlabs_modules():
         settings = sys.modules["dnnlib.util"].EasyDict(class_name="training.dataset.ImageFolderDataset", size=7)
         content: dict[str, Any] = {name: Persistent(tensors) for name, tensors in networks.items()}
-        path.write_bytes(pickle.dumps({**content, "training_set_kwargs": settings, "augment_pipe": None}))
+        path.write_bytes(pickle.dumps({**content, "training_set_kwargs": settings, "augment_pipe": None}, protocol))
     return path

@@ -1,6 +1,7 @@
 """Published files that are damaged, foreign or hostile: one sentence that says what is wrong, and nothing written."""
 
 import collections
+import datetime
 import os
 import pickle
 import subprocess
@@ -9,15 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import published_files as published
 import pytest
 import torch
 from published_files import save, state
+from test_arcface_onnx import network as onnx_network
 
 from fctfg.cli import main
 from fctfg.models.hypernetwork import Hypernetwork, HypernetworkConfig
 from fctfg.models.stylegan2 import Generator, GeneratorConfig
-from fctfg.weights.artifact import save_artifact
+from fctfg.weights.artifact import load_artifact, save_artifact
+from fctfg.weights.published import UNKNOWN_LICENCE
 from fctfg.weights.sources.stylegan2_nvlabs import state_for_nvlabs
 
 Refuse = Callable[..., str]
@@ -93,7 +98,7 @@ def test_no_way_back_and_nothing_to_write(tmp_path: Path, capsys: pytest.Capture
         ("wav2lip", 2, "wav2lip cannot be written, only read"),
         ("hyperstyle", 2, "cannot be written"),
         ("nonsense", 2, "unknown source"),
-        ("ir-se50", 1, "holds audio_encoder; ir-se50 needs identity_expert"),
+        ("ir-se50", 1, "holds audio_encoder, but ir-se50 needs identity_expert"),
         ("psp", 1, "needs visual_encoder and generator"),
     ):
         out = tmp_path / "out.pt"
@@ -217,6 +222,49 @@ def test_a_torch_file_that_would_run_code(tmp_path: Path, refuse: Refuse, source
     torch.save(content, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     assert "asks for posix.system" in refuse(tmp_path / "old.pt", source)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "name"), [(Path("x"), "pathlib"), (datetime.date(2026, 1, 1), "datetime.date"), (torch.nn.ReLU(), "ReLU")]
+)
+def test_a_torch_file_that_asks_for_classes(tmp_path: Path, refuse: Refuse, value: Any, name: str) -> None:
+    content = published.rosinality() | {"args": value}
+    said = refuse(save(content, tmp_path / "g.pt"), "stylegan2-rosinality")
+    assert "g.pt asks for " in said and name in said
+
+
+def test_settings_of_another_kind(tmp_path: Path, refuse: Refuse) -> None:
+    assert "opts are not a table" in refuse(save(published.psp() | {"opts": [1]}, tmp_path / "p.pt"), "psp")
+    assert "latent_avg is not a tensor" in refuse(
+        save(published.psp() | {"latent_avg": [1.0]}, tmp_path / "p.pt"), "psp"
+    )
+
+
+def test_an_export_does_not_replace_what_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "own.safetensors"
+    save_artifact(own, {"generator": published.generator()}, "generator", {})
+    before = own.read_bytes()
+    for out, source, status, said in (
+        (own, "stylegan2-nvlabs", 1, "is the file to export"),
+        (tmp_path, "stylegan2-nvlabs", 1, "is a folder"),
+        (tmp_path / "r.safetensors", "stylegan2-rosinality", 2, "expect a file of torch.save"),
+    ):
+        assert main(["weights", "export", str(own), source, "--out", str(out)]) == status
+        assert said in capsys.readouterr().err
+    assert own.read_bytes() == before and not (tmp_path / "r.safetensors").exists()
+
+
+def test_a_file_that_only_has_a_published_name_gets_no_licence_by_it(tmp_path: Path) -> None:
+    onnx.save(onnx_network(), tmp_path / "fr_feature.onnx")
+    out = tmp_path / "f.safetensors"
+    assert main(["weights", "import", "arcface-onnx", str(tmp_path / "fr_feature.onnx"), "--out", str(out)]) == 0
+    assert list(load_artifact(out).card["licences"]["weights"].values()) == [UNKNOWN_LICENCE]
+
+
+def test_numbers_of_numpy_are_data(tmp_path: Path) -> None:
+    content = published.hyperstyle() | {"best_val_loss": np.float64(0.25), "global_step": np.int64(7)}
+    path = save(content, tmp_path / "h.pt")
+    assert main(["weights", "import", "hyperstyle", str(path), "--out", str(tmp_path / "h.safetensors")]) == 0
 
 
 def test_a_pickle_that_would_run_code(tmp_path: Path, refuse: Refuse) -> None:

@@ -153,9 +153,9 @@ def test_judges_come_from_files_of_the_catalogue(place: Place, tmp_path: Path, m
     save(trunk, tmp_path / "alexnet-owt-7be5be79.pth")
     monkeypatch.setenv("FCTFG_WEIGHTS", str(tmp_path))
     published_vgg = "--networks.perceptual.weights=vgg19-imagenet", "--networks.perceptual.width=1"
-    train(place, "talking_face", "judged", *published_vgg)
-    train(place, "encoder", "compared", "--networks.lpips=alexnet-imagenet")
-    for run in ("judged", "compared"):
+    train(place, "talking_face", "warm_judged", *published_vgg)
+    train(place, "encoder", "warm_compared", "--networks.lpips=alexnet-imagenet")
+    for run in ("warm_judged", "warm_compared"):
         assert "random" not in (place[1] / run / "export" / "card.json").read_text().split('"notes"')[1]
 
 
@@ -165,6 +165,12 @@ def test_judges_come_from_files_of_the_catalogue(place: Place, tmp_path: Path, m
         ("encoder", "--model.init_from.identity_expert=ir-se50", "model_ir_se50.pth", "init_from.identity_expert"),
         ("encoder", "--networks.lpips=alexnet-imagenet", "alexnet-owt-7be5be79.pth", "networks.lpips"),
         ("talking_face", "--model.init_from.audio_encoder=wav2lip", "wav2lip.pth", "init_from.audio_encoder"),
+        (
+            "encoder",
+            "--model.init_from.identity_expert=w/w600k_r50.onnx",
+            "w600k_r50.onnx",
+            "init_from.identity_expert",
+        ),
         (
             "talking_face",
             "--networks.perceptual={weights: vgg19-imagenet, width: 1}",
@@ -195,3 +201,5 @@ def test_a_missing_file_says_where_to_get_it_its_licence_and_the_setting(
 def test_a_name_that_is_neither_a_file_nor_in_the_catalogue(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(place, "encoder", "refused", "--networks.lpips=alexnet")) == 1
     assert "alexnet: no such file and no name of the catalogue (networks.lpips)" in capsys.readouterr().err
+    assert main(arguments(place, "encoder", "refused", "--model.init_from.identity_expert=ir_se50")) == 1
+    assert "did you mean ir-se50, of the catalogue?" in capsys.readouterr().err

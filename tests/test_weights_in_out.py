@@ -22,13 +22,15 @@ from trained_runs import equal
 
 import fctfg.weights
 from fctfg.cli import main
+from fctfg.errors import FctfgError
 from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
 from fctfg.models.experts.syncnet_v2 import SyncNetV2, SyncNetV2Config
 from fctfg.models.experts.vgg import TAPS
 from fctfg.models.hypernetwork import refine
 from fctfg.models.stylegan2 import Generator, GeneratorConfig
-from fctfg.weights.artifact import build, load_artifact
+from fctfg.weights.artifact import build, load_artifact, save_artifact
 from fctfg.weights.catalogue import SOURCES as CATALOGUE_SOURCES
+from fctfg.weights.catalogue import catalogue
 from fctfg.weights.sources import SOURCES
 from fctfg.weights.sources.stylegan2_nvlabs import state_for_nvlabs
 
@@ -57,9 +59,12 @@ def test_catalogue_and_layouts_name_the_same_sources(capsys: pytest.CaptureFixtu
     assert tuple(SOURCES) == CATALOGUE_SOURCES
     assert main(["weights", "list"]) == 0
     said = capsys.readouterr().out
-    for name in SOURCES:
-        assert name in said
-    assert "fctfg weights fetch NAME" in said
+    for name in (*SOURCES, *catalogue(), *(entry.file for entry in catalogue().values())):
+        assert name in said, name
+    assert main(["weights", "list", "ir-se50"]) == 0
+    said = capsys.readouterr().out
+    for part in ("licence:", "MS-Celeb-1M", "sha256:", "citation:", "model_ir_se50.pth"):
+        assert part in said
 
 
 # ----------------------------------------------------------------------------------------------------- StyleGAN2
@@ -147,6 +152,14 @@ def test_nvlabs_there_and_back(tmp_path: Path, suffix: str) -> None:
     assert same(d, discriminator)
 
 
+def test_nvlabs_generator_that_was_averaged_goes_along(tmp_path: Path) -> None:
+    networks = {"generator": published.generator(), "generator_raw": published.generator(seed=1)}
+    save_artifact(tmp_path / "g.safetensors", networks, "generator", {})
+    exported(tmp_path / "g.safetensors", "stylegan2-nvlabs", tmp_path / "n.safetensors")
+    again = fctfg.weights.load_all(tmp_path / "n.safetensors", "stylegan2-nvlabs")
+    assert all(same(again[name], networks[name]) for name in networks)
+
+
 def test_nvlabs_bare_state_dicts(tmp_path: Path) -> None:
     generator, discriminator = published.generator(), published.discriminator()
     path = save(state_for_nvlabs(generator), tmp_path / "g.pt")
@@ -166,14 +179,34 @@ def test_the_layout_of_nvlabs_256_px_networks() -> None:
         assert (len(lines), hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]) == want
 
 
-def test_nvlabs_pickle_is_read_and_nothing_of_it_is_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_nvlabs_pickle_is_read_and_nothing_of_it_is_run(
+    tmp_path: Path, protocol: int, caplog: pytest.LogCaptureFixture
+) -> None:
     generator, discriminator = published.generator(), published.discriminator()
     parts = {"G": state_for_nvlabs(published.generator(seed=1)), "D": state_for_nvlabs(discriminator)}
-    path = published.nvlabs_pickle(tmp_path / "snapshot.pkl", {**parts, "G_ema": state_for_nvlabs(generator)})
+    parts["G_ema"] = state_for_nvlabs(generator)
+    path = published.nvlabs_pickle(tmp_path / "snapshot.pkl", parts, protocol)
     networks = imported(path, "stylegan2-nvlabs", tmp_path / "n.safetensors")
     assert same(networks["generator"], generator) and same(networks["discriminator"], discriminator)
     assert same(networks["generator_raw"], published.generator(seed=1))
-    assert same(fctfg.weights.load(path, "stylegan2-nvlabs-d"), discriminator)
+    d = fctfg.weights.load(path, "stylegan2-nvlabs-d")
+    assert same(d, discriminator) and d.config.stddev_group == 8  # which a state dict does not say
+    assert "was trained with activations limited to +-256" in caplog.text
+
+
+def test_a_generator_of_the_time_before_noise_was_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = published.rosinality()
+    content["latent_avg"] = torch.zeros(16)
+    for part in ("g", "g_ema"):
+        content[part] = {key: t for key, t in content[part].items() if not key.startswith("noises.")}
+    path = save(content, tmp_path / "g.pt")
+    one, other = (fctfg.weights.load(path, "stylegan2-rosinality") for _ in range(2))
+    assert "holds no noise images (noises.*): they are drawn" in caplog.text
+    assert same(one, other) and one.noises.noise_3.std() > 0.5
+    content["g_ema"]["noises.noise_0"] = torch.zeros(1, 1, 4, 4)
+    with pytest.raises(FctfgError, match=r"missing: noises\.noise_1, "):
+        fctfg.weights.load(save(content, path), "stylegan2-rosinality")
 
 
 # ----------------------------------------------------------------------------------------------------- inversion
@@ -189,6 +222,9 @@ def test_psp_there_and_back(tmp_path: Path) -> None:
     assert equal(back["state_dict"], content["state_dict"]) and equal(back["latent_avg"], content["latent_avg"])
     assert back["opts"]["start_from_latent_avg"] is True
     assert back["opts"]["n_styles"] == 8 and back["opts"]["output_size"] == 32
+    assert {"device", "dataset_type"} <= back["opts"].keys()  # which pixel2style2pixel takes from there
+    card = json.loads((tmp_path / "back.pt.card.json").read_text())
+    assert card["exported"]["source"] == "psp" and "psp.pt" in card["licences"]["weights"]
     decoder = fctfg.weights.load(tmp_path / "psp.pt", "stylegan2-rosinality")
     assert same(decoder, published.generator())
 
@@ -215,6 +251,17 @@ def test_hyperstyle_gives_offsets_that_our_generator_takes(tmp_path: Path) -> No
     deltas = hypernetwork(images, generator(codes))
     assert [delta is None for delta in deltas] == [c.to_rgb for c in generator.config.convolutions]
     assert generator(codes, deltas=refine(hypernetwork, generator, images, codes, 2)).shape == images.shape
+
+
+def test_hyperstyle_that_tunes_some_layers(tmp_path: Path) -> None:
+    content = published.hyperstyle()
+    content["state_dict"] = {k: t for k, t in content["state_dict"].items() if "refinement_blocks.9." not in k}
+    network = imported(save(content, tmp_path / "h.pt"), "hyperstyle", tmp_path / "h.safetensors")["hypernetwork"]
+    every = published.hypernetwork()
+    images = torch.rand(2, 2, 3, 32, 32) * 2 - 1
+    for index, (got, want) in enumerate(zip(network(*images), every(*images), strict=True)):
+        assert (got is None) == (want is None or index == 9)
+        assert got is None or torch.equal(got, want)
 
 
 def test_tensors_that_are_shared_are_stored_once(tmp_path: Path) -> None:
@@ -359,7 +406,7 @@ def test_lpips_heads_find_their_trunk(tmp_path: Path, monkeypatch: pytest.Monkey
     heads = Path(lpips.__file__).parent / "weights" / "v0.1" / "alex.pth"
     monkeypatch.setenv("FCTFG_WEIGHTS", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(fctfg.errors.FctfgError, match=r"alexnet-owt-7be5be79.pth does not exist.*licence"):
+    with pytest.raises(FctfgError, match=r"alexnet-owt-7be5be79.pth does not exist.*licence"):
         fctfg.weights.load(heads, "lpips")
     torch.manual_seed(0)
     content = {key: value for key, value in alexnet().state_dict().items() if key.startswith("features.")}
@@ -374,7 +421,8 @@ def test_lpips_heads_find_their_trunk(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_half_precision_becomes_single(tmp_path: Path) -> None:
     content = {key: t.half() if t.is_floating_point() else t for key, t in state(published.sync_expert()).items()}
-    network = fctfg.weights.load(save(content, tmp_path / "s.pth"), "wav2lip-syncnet")
+    path = save(content, tmp_path / "s.pth")
+    network = imported(path, "wav2lip-syncnet", tmp_path / "s.safetensors")["sync_expert"]
     assert all(t.dtype == torch.float32 for t in network.state_dict().values() if t.is_floating_point())
     assert torch.equal(network.state_dict()["face_encoder.0.conv_block.0.weight"].half(), next(iter(content.values())))
 
@@ -420,14 +468,20 @@ def test_verify_reads_everything_and_fails_on_what_is_wrong(
     path = save(state(published.recogniser()), tmp_path / "w" / "face.pth")
     imported(path, "ir-se50", tmp_path / "w" / "face.safetensors")
     capsys.readouterr()
+    onnx.save(onnx_network(), tmp_path / "w" / "graph.onnx")
+    imported(tmp_path / "w" / "graph.onnx", "arcface-onnx", tmp_path / "w" / "graph.safetensors")
+    save({"layer.weight": torch.zeros(2)}, tmp_path / "w" / "detector.pth")
+    capsys.readouterr()
     assert main(["weights", "verify"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["ok", "ok"] and "identity_expert 0.0" in lines[0]
+    assert [line.split()[0] for line in lines] == ["left", "ok", "ok", "ok", "ok"] and "identity_expert 0.0" in lines[1]
+    assert main(["weights", "verify", str(tmp_path / "w" / "detector.pth")]) == 1
+    capsys.readouterr()
     damaged = bytearray(path.read_bytes())
     path.write_bytes(damaged[: len(damaged) // 2])
     assert main(["weights", "verify"]) == 1
     said = capsys.readouterr()
-    assert "FAILED" in said.out and "is truncated" in said.out and "1 of 2 files failed" in said.err
+    assert "FAILED" in said.out and "is truncated" in said.out and "1 of 5 files failed" in said.err
 
 
 def test_verify_compares_a_run_with_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,10 +26,11 @@ class HypernetworkConfig:
         shared_width: inner channels of the blocks that use the shared hypernetwork.
         own_width: inner channels of the blocks with an output of their own.
         generator: whose convolutions get the offsets.
+        layers: the convolutions that get them, by their index; None takes all but toRGB.
 
     Raises:
-        ValueError: for a resolution that is not a power of two from 32 on or is above the generator's, or unless there
-            are four positive widths and depths.
+        ValueError: for a resolution that is not a power of two from 32 on or is above the generator's, unless there are
+            four positive widths and depths, or for layers that the generator does not have.
     """
 
     resolution: int = 256
@@ -39,6 +40,7 @@ class HypernetworkConfig:
     shared_width: int = 128
     own_width: int = 256
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
@@ -51,6 +53,11 @@ class HypernetworkConfig:
             raise ValueError(f"four stages of positive width and depth are needed: {self}")
         if min(self.code_dim, self.shared_width, self.own_width) < 1:
             raise ValueError(f"sizes must be positive: {self}")
+        if self.layers is not None:
+            object.__setattr__(self, "layers", tuple(self.layers))
+            possible = [i for i, each in enumerate(self.generator.convolutions) if not each.to_rgb]
+            if not self.layers or not set(self.layers) <= set(possible):
+                raise ValueError(f"layers must be some of {possible}, not {self.layers}")
 
     def shares(self, convolution: Convolution) -> bool:
         """Whether a convolution's offsets come from the shared hypernetwork: all of the full width on both sides."""
@@ -173,6 +180,8 @@ class Hypernetwork(nn.Module):
         size = config.resolution // 16
         self.refinement_blocks = nn.ModuleDict()  # by the convolution's index
         for index, convolution in enumerate(config.generator.convolutions):
+            if config.layers is not None and index not in config.layers:
+                continue
             if config.shares(convolution):
                 shared = SharedBlock(width, config.shared_width, size, self.shared_weight_hypernet)
                 self.refinement_blocks[str(index)] = shared
@@ -193,8 +202,8 @@ class Hypernetwork(nn.Module):
             reconstruction: [B, 3, H, W], what the generator gives now.
 
         Returns:
-            one entry per generator convolution in the order of ``GeneratorConfig.convolutions``: [B, O, I, 3, 3], and
-            None for toRGB.
+            one entry per generator convolution in the order of ``GeneratorConfig.convolutions``: [B, O, I, 3, 3], or
+            None where it has none.
 
         Raises:
             ValueError: if the images have another size.

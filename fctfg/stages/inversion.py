@@ -172,6 +172,8 @@ class EncoderStage(Inversion):
             self.visual_encoder.input_layer.load_state_dict(expert.input_layer.state_dict())
             self.visual_encoder.body.load_state_dict(expert.body.state_dict())
             say("visual_encoder: its body starts as the identity expert's")
+        else:
+            say("visual_encoder: its body starts untrained (the identity expert has another one)")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         groups: list[dict[str, Any]] = [{"params": list(self.visual_encoder.parameters())}]

@@ -231,6 +231,31 @@ def load_into(artifact: Artifact, name: str, network: nn.Module) -> int:
         FctfgError: keys are missing or unexpected, or shapes differ; the message names them and the fields in which
             the configs differ. The network is unchanged then.
     """
+    wanted, state = network.state_dict(), _fitting(artifact, name, network)
+    with torch.no_grad():
+        for key, tensor in wanted.items():
+            tensor.copy_(state[key])
+    return len(state)
+
+
+def fits(artifact: Artifact, name: str) -> int:
+    """Makes sure that a network's tensors cover it completely, without building it in memory.
+
+    Returns:
+        Number of its parameters.
+
+    Raises:
+        FctfgError: as `load_into`.
+    """
+    config = _config(artifact, name)
+    with torch.device("cpu" if isinstance(config, ArcFaceONNXConfig) else "meta"):  # onnx2torch needs memory
+        network = _network_class(name)(config)
+    _fitting(artifact, name, network)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _fitting(artifact: Artifact, name: str, network: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a network, all of them and of its shapes."""
     theirs = _config(artifact, name)
     state, wanted = artifact.state_dicts[name], network.state_dict()
     missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
@@ -251,10 +276,7 @@ def load_into(artifact: Artifact, name: str, network: nn.Module) -> int:
             f"{artifact.path} does not fit {name} ({text}); configure the network as it was exported, or pass weights "
             f"of this configuration"
         )
-    with torch.no_grad():
-        for key, tensor in wanted.items():
-            tensor.copy_(state[key])
-    return len(state)
+    return state
 
 
 def write_export(

@@ -67,6 +67,12 @@ class Entry:
     commercial: bool
     citation: str
 
+    def fits(self, path: Path, sha256: str) -> bool:
+        """Whether a file of this hash can be the published one, as far as its hash or size is known."""
+        if self.sha256 is not None:
+            return sha256.startswith(self.sha256)
+        return self.size is None or self.size == path.stat().st_size
+
 
 @cache
 def _entries() -> tuple[Entry, ...]:

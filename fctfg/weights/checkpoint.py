@@ -9,19 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fctfg.errors import FctfgError
 from fctfg.weights.file_kind import Kind, file_kind
-from fctfg.weights.inert_pickle import Inert, module_tensors, read_inert, refused_name
+from fctfg.weights.inert_pickle import Inert, module_tensors, read_inert, refused_name, tensor_of
 
 OUR_FORMAT = "fctfg-1"
 """`format` in the header of the safetensors files that fctfg writes."""
 
 WRAPPERS = frozenset({"module", "_orig_mod"})
 """What DataParallel and torch.compile put into keys."""
+
+NUMBERS: list[Any] = [np.dtype, *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64))]
+for _path in ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"):
+    NUMBERS.append((np.float64(0).__reduce__()[0], _path))
+"""numpy's numbers, which find their way into published settings."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ class Checkpoint:
             found = module_tensors(found)
         if not isinstance(found, Mapping):
             return None
-        tensors = {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, Tensor)}
+        every = ((key, tensor_of(value)) for key, value in found.items() if isinstance(key, str))
+        tensors = {key: tensor for key, tensor in every if tensor is not None}
         clean = {_unwrapped(key): tensor for key, tensor in tensors.items()}
         if len(clean) < len(tensors):
             raise FctfgError(f"{self.path} holds some tensors twice, with and without `module.`; save it again")
@@ -74,7 +81,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Reads a checkpoint of another program; nothing that it contains is run.
 
     Files of `torch.save` are read with `weights_only=True`, which admits tensors, containers and numbers; beside them
-    `argparse.Namespace`, the settings in rosinality's files. Plain pickles (NVlabs) are read by `read_inert`.
+    numpy's numbers and `argparse.Namespace`, the settings in rosinality's files. Plain pickles (NVlabs) are read by
+    `read_inert`.
 
     Args:
         path: safetensors, `.pt` / `.pth` / `.model`, NVlabs' `.pkl`, or `.onnx` (which is not read here).
@@ -92,7 +100,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if kind == "onnx":
         return Checkpoint(path, kind, {})
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace, *NUMBERS]):
             return Checkpoint(path, kind, torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch raises many kinds
         if name := refused_name(error):

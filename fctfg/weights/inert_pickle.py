@@ -11,6 +11,7 @@ import io
 import pickle
 import re
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,24 @@ class Inert:
         return f"<{self.qualified_name}, not run>"
 
 
+class Values:
+    """A tensor of a file; kept apart from `torch.Tensor`, whose own way of being unpickled a file could call."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("a tensor with a state of its own")
+
+
+def tensor_of(value: Any) -> Tensor | None:
+    """The tensor of a value that was read, or None for anything else."""
+    value = value.tensor if isinstance(value, Values) else value
+    return value if isinstance(value, Tensor) else None
+
+
 def _storage(content: bytes) -> Any:
     """In place of `torch.storage._load_from_bytes`, which would run an unrestricted pickle."""
     try:
@@ -67,18 +86,26 @@ def _storage(content: bytes) -> Any:
 
 def refused_name(error: Exception) -> str | None:
     """The class or function that `torch.load(weights_only=True)` refused, by its message; None for other errors."""
-    found = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|operand|global):? ?([\w.]+)", str(error))
-    return found and (found[1] or found[2])
+    text = str(error)
+    found = re.search(r"GLOBAL ([\w.]+)", text) or re.search(r"Unsupported (?:class|operand):? ?([\w.]+)", text)
+    return found and found[1]
 
 
-def _tensor(storage: Any, offset: int, size: Any, stride: Any, *unused: Any) -> Tensor:
+def _tensor(storage: Any, offset: int, size: Any, stride: Any, *unused: Any) -> Values:
     """In place of `torch._utils._rebuild_tensor_v2`; a tensor that lies outside of its storage is an error."""
-    return torch.empty(0, dtype=storage.dtype).set_(storage).as_strided(tuple(size), tuple(stride), offset)
+    return Values(torch.empty(0, dtype=storage.dtype).set_(storage).as_strided(tuple(size), tuple(stride), offset))
 
 
-def _parameter(data: Tensor, *unused: Any) -> Tensor:
+def _parameter(data: Values, *unused: Any) -> Values:
     """In place of `torch._utils._rebuild_parameter`."""
     return data
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    """In place of `_codecs.encode`, by which old protocols write bytes."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes in another encoding ({encoding})")
+    return text.encode("latin1")
 
 
 ADMITTED: dict[tuple[str, str], Any] = {
@@ -87,8 +114,11 @@ ADMITTED: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch.storage", "_load_from_bytes"): _storage,
+    ("_codecs", "encode"): _encoded,
 }
 """What a file may call, and what is called in its place: functions of this file, containers, numbers."""
+for _module in ("builtins", "__builtin__"):  # how protocols below 4 name them
+    ADMITTED |= {(_module, kind.__name__): kind for kind in (set, frozenset, bytearray, complex)}
 
 
 class InertUnpickler(pickle.Unpickler):
@@ -105,7 +135,8 @@ class InertUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """What stands for `module.name`; nothing is imported."""
         if (module, name) in ADMITTED:
-            return ADMITTED[module, name]
+            admitted = ADMITTED[module, name]
+            return admitted if isinstance(admitted, type) else partial(admitted)  # one of this file's own to change
         qualified = f"{module}.{name}"
         if qualified not in self.recorded:
             self.recorded[qualified] = type("Inert", (Inert,), {"qualified_name": qualified})
@@ -134,29 +165,50 @@ def read_inert(path: Path) -> tuple[Any, list[str]]:
             ) from error
 
 
-def module_tensors(module: Any) -> dict[str, Tensor] | None:
-    """The state dict of a recorded `torch.nn.Module`.
+def module_fields(module: Any) -> dict[str, Any] | None:
+    """The attributes of a recorded `torch.nn.Module`.
 
     Args:
         module: what `read_inert` gave for it: a module pickled as such, or by NVlabs' `torch_utils.persistence`, whose
             record holds the module's fields under `state`.
 
     Returns:
-        Its parameters and persistent buffers by their dotted names; None when it is no module.
+        Name -> value; None when it is no module.
     """
     if not isinstance(module, Inert):
         return None
     fields = module.state
     if fields is None and module.arguments and isinstance(module.arguments[0], dict):
         fields = module.arguments[0].get("state")
-    if not isinstance(fields, dict) or "_parameters" not in fields:
+    whole = isinstance(fields, dict) and all(isinstance(fields.get(part), dict) for part in ("_parameters", "_modules"))
+    return fields if whole else None
+
+
+def module_settings(module: Any, name: str) -> set[Any]:
+    """The values that an attribute has in a recorded module and the modules in it."""
+    fields = module_fields(module)
+    if fields is None:
+        return set()
+    own = {fields[name]} if isinstance(fields.get(name), int | float | None) and name in fields else set()
+    return own.union(*(module_settings(child, name) for child in fields["_modules"].values()))
+
+
+def module_tensors(module: Any) -> dict[str, Tensor] | None:
+    """The state dict of a recorded `torch.nn.Module`, see `module_fields`.
+
+    Returns:
+        Its parameters and persistent buffers by their dotted names; None when it is no module.
+    """
+    fields = module_fields(module)
+    if fields is None:
         return None
     found: dict[str, Tensor] = {}
-    hidden = fields.get("_non_persistent_buffers_set") or ()
-    for name, tensor in {**fields["_parameters"], **fields.get("_buffers", {})}.items():
-        if isinstance(tensor, Tensor) and name not in hidden:
+    hidden = fields.get("_non_persistent_buffers_set")
+    for name, value in {**fields["_parameters"], **fields.get("_buffers", {})}.items():
+        tensor = tensor_of(value)
+        if tensor is not None and not (isinstance(hidden, set) and name in hidden):
             found[name] = tensor
-    for name, child in fields.get("_modules", {}).items():
+    for name, child in fields["_modules"].items():
         for key, tensor in (module_tensors(child) or {}).items():
             found[f"{name}.{key}"] = tensor
     return found

@@ -87,7 +87,13 @@ def load_keys(
             f"{path} is not this network as it was published ({'; '.join(f'{n}: {some(k)}' for n, k in lists if k)}); "
             f"nothing was loaded: check that the source is the right one"
         )
-    found = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in found.items()}
+    single: dict[tuple[int, torch.Size], Tensor] = {}  # tensors that several keys share stay one
+    for key, tensor in found.items():
+        if tensor.is_floating_point():
+            place = tensor.data_ptr(), tensor.shape
+            if place not in single:
+                single[place] = tensor.float()
+            found[key] = single[place]
     if wrong := [key for key, tensor in found.items() if not _finite(tensor)]:
         raise FctfgError(f"{path} holds values that are not finite ({some(wrong)}); get another copy or an earlier one")
     network.load_state_dict(found, assign=True)

@@ -26,14 +26,23 @@ FORBIDS = re.compile(
     | \bfor\s ({PURPOSES})\s (use|purposes?)""",
     re.IGNORECASE | re.VERBOSE,
 )
-ALLOWS = re.compile(
-    r"""\bcc[- ]?0 | \bcc[- ]by\b | \bcreative\s commons\s (zero|attribution)\b | \bpublic\s domain\b | \bpddl\b
-    | \bodc-by\b | \bcdla-permissive | \bmit\b | \bapache\b | \bbsd\b | \bisc\b | \bzlib\b | \bunlicense\b
-    | \b[al]?gpl\b | \bmpl\b | \bour\s own\b | \bown\s (recording|footage|video|data|work)s?\b
-    | \bcommercial\s use\s (is\s)? (allowed|permitted|licensed|granted)""",
-    re.IGNORECASE | re.VERBOSE,
+NAMES = (
+    r"cc[- ]?0([- ]1\.0)?( universal)?",
+    r"cc[- ]by([- ]sa)?",
+    r"creative commons (zero|attribution([- ]?share[- ]?alike)?)",
+    r"public domain( dedication)?|pddl|odc-by|cdla-permissive",
+    r"mit|isc|zlib|unlicense|bsd([- ][0-4][- ]clause)?|apache( software)?",
+    r"(gnu )?[al]?gpl|mpl|mozilla public",
+    r"our own|(our )?own (clips|data|footage|recordings?|videos?|weights|work)",
+    r"commercial use (is )?(allowed|permitted|licensed|granted)",
 )
-DOUBTFUL = re.compile(r"\b(not|no|none|except|unless|unknown|unclear|various|mixed|by-nd)\b", re.IGNORECASE)
+ALLOWS = re.compile(
+    rf"(the )?({'|'.join(f'({name})' for name in NAMES)})([- ]v?\d+(\.\d+)*)?"
+    r"([- ](only|or-later|international|unported))?( licen[cs]e)?",
+    re.IGNORECASE,
+)
+NEUTRAL = re.compile(r"((the )?(written )?consent( of the people shown)?|stock footage)", re.IGNORECASE)
+PARTS = re.compile(r"[;,/+&()]|\.(?=\s|$)|\b(?:and|with)\b", re.IGNORECASE)
 
 
 def commercial_use(licence: str) -> Literal["yes", "no", "unknown"]:
@@ -43,15 +52,14 @@ def commercial_use(licence: str) -> Literal["yes", "no", "unknown"]:
         licence: SPDX name or a plain sentence, which is taken at its word.
 
     Returns:
-        "no" when any of it forbids commercial use; "yes" when every part of it (between ";", "+" and "and") is known to
-        allow it; "unknown" when in doubt.
+        "no" when any of it forbids commercial use; "yes" when all of it consists of names known to allow it; "unknown"
+        otherwise.
     """
     if FORBIDS.search(licence):
         return "no"
-    parts = [part for part in re.split(r";|\+|&|\band\b", licence, flags=re.IGNORECASE) if part.strip()]
-    if parts and all(ALLOWS.search(part) and not DOUBTFUL.search(part) for part in parts):
-        return "yes"
-    return "unknown"
+    parts = [part.strip() for part in PARTS.split(licence) if part.strip()]
+    known = [part for part in parts if not NEUTRAL.fullmatch(part)]
+    return "yes" if known and all(ALLOWS.fullmatch(part) for part in known) else "unknown"
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def of_weights(place: str | Path) -> Licences:
             catalogue. Of any other file the licence is "not said".
     """
     path = Path(place)
-    entry = catalogue.catalogue().get(str(place)) or catalogue.entry_of_file(path)
+    entry = (None if path.exists() else catalogue.catalogue().get(str(place))) or catalogue.entry_of_file(path)
     same_size = entry is None or not path.is_file() or entry.size in (None, path.stat().st_size)
     if entry is not None and (same_size or not entry.commercial):  # another file may be called alex.pth, too
         return Licences(weights={entry.name: entry.licence})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -27,14 +28,21 @@ def open_weights(reference: str, key: str) -> Artifact:
     Raises:
         FctfgError: it does not exist, or cannot be used.
     """
-    if reference not in catalogue() or Path(reference).exists():
-        path = Path(reference)
-        if path.is_dir() or not path.is_file() or _is_ours(path):
-            return load_artifact(path)
-        known = entry_of_file(path)
-        return published_artifact(path, SOURCES[known.source] if known else None)
-    entry = catalogue()[reference]
-    return published_artifact(locate(reference, key), SOURCES[entry.source])
+    path = Path(reference)
+    is_run = path.is_dir() and (reference not in catalogue() or (path / "export").is_dir())
+    if is_run or (path.is_file() and is_ours(path)):
+        return load_artifact(path)
+    known = catalogue().get(reference) or entry_of_file(path)
+    if not path.is_file():
+        if known is None:
+            near = difflib.get_close_matches(reference, catalogue(), n=1)
+            meant = f"; did you mean {near[0]}, of the catalogue?" if near else ""
+            raise FctfgError(
+                f"the weights {reference} do not exist ({key}){meant}; name a run folder, a weights file, or a name of "
+                f"`fctfg weights list`"
+            )
+        path = locate(known.name, key)
+    return published_artifact(path, SOURCES[known.source] if known else None)
 
 
 def perceptual_judge(config: VGGConfig, key: str = "networks.perceptual.weights") -> VGG19:
@@ -89,7 +97,8 @@ def judge_file(reference: str, key: str) -> Path:
     )
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
+    """Whether a file is a weights file of fctfg, by its header."""
     if file_kind(path) != "safetensors":
         return False
     try:

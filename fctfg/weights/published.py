@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fctfg.atomic import atomic_path
+from fctfg.atomic import atomic_path, write_json
 from fctfg.errors import FctfgError, UsageError
 from fctfg.weights.artifact import Artifact, build, load_artifact, save_artifact
 from fctfg.weights.catalogue import entry_of_file
@@ -77,6 +77,15 @@ def identify(checkpoint: Checkpoint) -> Source | None:
     return next((source for source in SOURCES.values() if source.recognise(checkpoint)), None)
 
 
+def identify_file(path: Path) -> Source | None:
+    """As `identify`, of a file.
+
+    Raises:
+        FctfgError: it cannot be read.
+    """
+    return identify(read_checkpoint(path))
+
+
 def import_weights(path: Path, source: str, out: Path, licence: str = "") -> dict[str, nn.Module]:
     """Writes the networks of a published file as a weights file of fctfg.
 
@@ -136,40 +145,43 @@ def export_weights(path: Path, source: str, out: Path) -> list[str]:
     Args:
         path: a weights file of fctfg, or a run folder.
         source: the layout; one that can be written.
-        out: file to write; `.safetensors` for StyleGAN2's state dicts, anything else is written by `torch.save`.
+        out: file to write; `.safetensors` for NVlabs' state dicts, anything else is written by `torch.save`. The card
+            with the licences goes beside it, as `OUT.card.json`.
 
     Returns:
         Names of the networks that were written.
 
     Raises:
-        FctfgError: the file lacks what the layout holds, or `out` cannot be written.
-        UsageError: unknown source, or one that has no way back.
+        FctfgError: the file lacks what the layout holds, or `out` cannot be written or is the file itself.
+        UsageError: unknown source, one that has no way back, or a suffix that it does not have.
     """
     layout = source_named(source)
     if layout.write is None:
         able = ", ".join(name for name, each in SOURCES.items() if each.write is not None)
         raise UsageError(f"{source} cannot be written, only read; one of {able} can")
+    if out.suffix == ".safetensors" and not layout.flat:
+        raise UsageError(f"--out {out}: programs that read {source} expect a file of torch.save; give it a name in .pt")
     artifact = load_artifact(path)
+    if out.is_dir() or (out.exists() and out.samefile(artifact.path)):
+        raise FctfgError(f"{out} is {'a folder' if out.is_dir() else 'the file to export'}; write to another file")
     names = [name for name in layout.networks if name in artifact.configs]
-    needed = next(iter(layout.networks))
-    if needed not in names or (source == "psp" and "generator" not in names):
+    if missing := [name for name in layout.needs if name not in names]:
         raise FctfgError(
-            f"{path} holds {', '.join(artifact.configs)}; {source} needs "
-            f"{'visual_encoder and generator' if source == 'psp' else needed}"
+            f"{path} holds {', '.join(artifact.configs)}, but {source} needs {' and '.join(layout.needs)} "
+            f"({', '.join(missing)} missing); export a run that has them"
         )
     networks = {name: build(artifact, name).eval() for name in names}
     try:
         content = layout.write(networks)
     except FctfgError as error:
         raise FctfgError(f"{path}: {error}") from error
-    flat = out.suffix == ".safetensors"
-    if flat and any(not isinstance(value, Mapping) and not isinstance(value, Tensor) for value in content.values()):
-        raise UsageError(f"--out {out}: {source} holds settings too, which safetensors cannot; use .pt")
     with atomic_path(out) as temporary:
-        if flat:
+        if out.suffix == ".safetensors":
             save_file(_flat(content), str(temporary))
         else:
-            torch.save(_detached(content), temporary)
+            torch.save(_alone(content), temporary)
+    origin = {"source": source, "from": artifact.path.name, "from_sha256": artifact.sha256, "sha256": sha256(out)}
+    write_json(out.with_name(f"{out.name}.card.json"), {"exported": origin, **artifact.card})
     return names
 
 
@@ -188,26 +200,29 @@ def _read(layout: Source, checkpoint: Checkpoint, read: Any) -> nn.Module | None
             raise
         raise FctfgError(
             f"{checkpoint.path} is not {layout.name} ({layout.title}), but looks like {other.name} ({other.title}); "
-            f"use `fctfg weights import {other.name} {checkpoint.path}`"
+            f"use `fctfg weights import {other.name} {checkpoint.path} --out FILE.safetensors`"
         ) from error
     return None if network is None else network.eval()
 
 
 def _card(path: Path, layout: Source, licence: str) -> dict[str, Any]:
     """Where the weights come from."""
-    known = entry_of_file(path)
+    digest, known = sha256(path), entry_of_file(path)
+    if known is not None and not known.fits(path, digest):
+        known = None  # another file of that name
     licence = licence or (known.licence if known else UNKNOWN_LICENCE)
     return {
-        "imported": {"source": layout.name, "file": path.name, "sha256": sha256(path)},
+        "imported": {"source": layout.name, "file": path.name, "sha256": digest},
         "licences": {"data": [], "weights": {known.name if known else path.name: licence}},
     }
 
 
-def _detached(content: Any) -> Any:
-    """Tensors as independent CPU tensors, so that nothing else of a network is saved with them."""
+def _alone(content: Any) -> Any:
+    """Tensors without the rest of a larger one that they are a part of, which would be saved with them."""
     if isinstance(content, Tensor):
-        return content.detach().cpu().clone()
-    return {key: _detached(value) for key, value in content.items()} if isinstance(content, dict) else content
+        whole = content.untyped_storage().nbytes() == content.numel() * content.element_size()
+        return content.detach() if whole else content.detach().clone()
+    return {key: _alone(value) for key, value in content.items()} if isinstance(content, dict) else content
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:

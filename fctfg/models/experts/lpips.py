@@ -35,7 +35,7 @@ class LPIPSConfig:
 class LPIPS(nn.Module):
     """The distance of two images by LPIPS, or by random VGG19 features in its place.
 
-    Published weights are not read here but by :func:`fctfg.weights.judges.lpips_judge`.
+    Published weights are not read here but by :func:`fctfg.weights.opening.lpips_judge`.
     """
 
     def __init__(self, config: LPIPSConfig) -> None:

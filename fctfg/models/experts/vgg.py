@@ -42,7 +42,7 @@ class VGGConfig:
 class VGG19(nn.Module):
     """Frozen VGG19 up to relu5_1; keys are torchvision's ``features.{i}.weight|bias``.
 
-    Published weights are not read here but by :func:`fctfg.weights.judges.perceptual_judge`.
+    Published weights are not read here but by :func:`fctfg.weights.opening.perceptual_judge`.
     """
 
     mean: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,21 +41,34 @@ def _stages(path: Path, state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], t
 
 
 def _config(path: Path, state: Mapping[str, Tensor], generator: GeneratorConfig) -> HypernetworkConfig:
-    """The sizes of a hypernetwork; the first block is shared, as the generator's first convolution has full width."""
-    own = next((k for k in state if k.startswith("refinement_blocks.") and k.endswith(".output.1.weight")), None)
+    """The sizes of a hypernetwork, and which convolutions it offsets (HyperStyle's `layers_to_tune`)."""
+    blocks_of = sorted({int(m[1]) for key in state if (m := re.match(r"refinement_blocks\.(\d+)\.", key))})
+    every = [index for index, convolution in enumerate(generator.convolutions) if not convolution.to_rgb]
+    shared = next((i for i in blocks_of if f"refinement_blocks.{i}.hypernet.w1" in state), None)
+    own = next((i for i in blocks_of if f"refinement_blocks.{i}.output.1.weight" in state), None)
+    if shared is None:
+        raise FctfgError(
+            f"{path} has no block that shares weights (refinement_blocks.*.hypernet.*); is the source right?"
+        )
+
+    def width(block: int) -> int:
+        return need(path, state, f"refinement_blocks.{block}.convs.0.weight").shape[0]
+
     channels, blocks = _stages(path, state)
+    halvings = count(state, rf"refinement_blocks\.{shared}\.convs\.\d+\.weight") - 1
     try:
         return HypernetworkConfig(
-            resolution=16 * 2 ** (count(state, r"refinement_blocks\.0\.convs\.\d+\.weight") - 1),
+            resolution=16 * 2**halvings,
             channels=channels,
             blocks=blocks,
             code_dim=need(path, state, "shared_weight_hypernet.w1").shape[0],
-            shared_width=need(path, state, "refinement_blocks.0.convs.0.weight").shape[0],
-            own_width=1 if own is None else need(path, state, own.replace("output.1", "convs.0")).shape[0],
+            shared_width=width(shared),
+            own_width=HypernetworkConfig.own_width if own is None else width(own),
+            layers=None if blocks_of == every else tuple(blocks_of),
             generator=generator,
         )
     except ValueError as error:
-        raise FctfgError(f"{path} is not HyperStyle: {error}") from error
+        raise FctfgError(f"{path} is not HyperStyle: {error}; is the source right?") from error
 
 
 def hypernetwork(checkpoint: Checkpoint) -> nn.Module | None:
@@ -62,7 +76,9 @@ def hypernetwork(checkpoint: Checkpoint) -> nn.Module | None:
     path, parts = checkpoint.path, parts_of(checkpoint)
     kind = options(checkpoint).get("encoder_type", NETWORK)
     if kind != NETWORK:
-        raise FctfgError(f"{path} is a hypernetwork of another kind ({kind}); fctfg has HyperStyle's {NETWORK}")
+        raise FctfgError(
+            f"{path} is a hypernetwork of another kind ({kind}); fctfg has HyperStyle's {NETWORK}; get one of those"
+        )
     if "hypernet" not in parts or "decoder" not in parts:
         raise FctfgError(f"{path} lacks hypernet.* or decoder.*, which HyperStyle's files hold; is the source right?")
     config = _config(path, parts["hypernet"], generator_config(path, parts["decoder"]))

@@ -37,4 +37,5 @@ IR_SE50 = Source(
     lambda checkpoint: "output_layer.3.weight" in (checkpoint.state() or {}),
     {"identity_expert": identity_expert},
     write,
+    needs=("identity_expert",),
 )

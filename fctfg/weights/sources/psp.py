@@ -53,7 +53,10 @@ def parts_of(checkpoint: Checkpoint) -> dict[str, dict[str, Tensor]]:
 def options(checkpoint: Checkpoint) -> dict[str, Any]:
     """The settings that an inversion was trained with, a table or an argparse.Namespace in the file."""
     found = checkpoint.part("opts")
-    return vars(found) if isinstance(found, argparse.Namespace) else dict(found or {})
+    found = vars(found) if isinstance(found, argparse.Namespace) else found
+    if not isinstance(found, Mapping | None):
+        raise FctfgError(f"{checkpoint.path}: its opts are not a table of settings; get another copy")
+    return dict(found or {})
 
 
 def encoder(checkpoint: Checkpoint) -> nn.Module | None:
@@ -62,7 +65,9 @@ def encoder(checkpoint: Checkpoint) -> nn.Module | None:
     state = parts.get("encoder", {})
     kind = opts.get("encoder_type", ENCODER)
     if kind != ENCODER or opts.get("learn_in_w", False):
-        raise FctfgError(f"{path} is an encoder of another kind ({kind}); fctfg has pSp's {ENCODER} to W+")
+        raise FctfgError(
+            f"{path} is an encoder of another kind ({kind}); fctfg has pSp's {ENCODER} to W+; get one of those"
+        )
     if (channels := need(path, state, "input_layer.0.weight").shape[1]) != 3:
         raise FctfgError(f"{path} encodes {channels} channels (a sketch or segmentation model); fctfg's takes RGB")
     styles = count(state, r"styles\.\d+\.linear\.weight")
@@ -104,7 +109,9 @@ def write(networks: Mapping[str, nn.Module]) -> dict[str, Any]:
         )
     state = {f"encoder.{key}": tensor for key, tensor in state_of(encoder).items()}
     state |= {f"decoder.{key}": tensor for key, tensor in state_of(generator).items()}
-    opts = {
+    opts = {  # what pixel2style2pixel's loader and its inference script look up
+        "device": "cuda:0",
+        "dataset_type": "ffhq_encode",
         "encoder_type": ENCODER,
         "input_nc": 3,
         "label_nc": 0,
@@ -126,4 +133,5 @@ PSP = Source(
     _recognise,
     {"visual_encoder": encoder, "generator": decoder},
     write,
+    needs=("visual_encoder", "generator"),
 )

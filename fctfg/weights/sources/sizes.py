@@ -49,7 +49,10 @@ def channel_rule(path: Path, channels: Mapping[int, int]) -> tuple[int, int]:
         if base >= resolution and all(min(most, base // size) == n for size, n in channels.items()):
             return base, most
     listed = ", ".join(f"{size} px: {n}" for size, n in sorted(channels.items()))
-    raise FctfgError(f"{path} has channels that are not StyleGAN2's (min(max, base / resolution)): {listed}")
+    raise FctfgError(
+        f"{path} has channels that are not StyleGAN2's (min(max, base / resolution)): {listed}; fctfg "
+        f"has no network of other widths"
+    )
 
 
 def irse_config(path: Path, state: Mapping[str, Tensor]) -> IRSEConfig:
@@ -70,5 +73,8 @@ def irse_config(path: Path, state: Mapping[str, Tensor]) -> IRSEConfig:
         blocks[-1] += 1
     gate = need(path, state, "body.0.res_layer.5.fc1.weight")
     if len(channels) != 4:
-        raise FctfgError(f"{path} has a body of widths {channels}; IR-SE has four stages of different widths")
+        raise FctfgError(
+            f"{path} has a body of widths {channels}; IR-SE has four stages of different widths, "
+            f"by which they are told apart; is the source right?"
+        )
     return IRSEConfig(tuple(channels), tuple(blocks), gate.shape[1] // gate.shape[0])

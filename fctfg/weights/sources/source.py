@@ -24,6 +24,8 @@ class Source:
         networks: name in `fctfg.weights.artifact.NETWORKS` -> reader, which returns None for a network that the file
             may lack; the first is what the source stands for.
         write: networks by name -> what their program would save; None where there is no way back.
+        needs: the networks that `write` cannot do without.
+        flat: whether its program also reads safetensors.
     """
 
     name: str
@@ -31,3 +33,5 @@ class Source:
     recognise: Callable[[Checkpoint], bool]
     networks: Mapping[str, Read]
     write: Callable[[Mapping[str, nn.Module]], dict[str, Any]] | None = None
+    needs: tuple[str, ...] = ()
+    flat: bool = False

@@ -6,8 +6,10 @@ in the weights of either layout; so values go over as they are, and shapes diffe
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,13 @@ from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
 from fctfg.models.stylegan2 import Generator, GeneratorConfig
 from fctfg.ops.upfirdn2d import fir_kernel
 from fctfg.weights.checkpoint import Checkpoint
+from fctfg.weights.inert_pickle import module_settings
 from fctfg.weights.key_table import load_keys
 from fctfg.weights.sources.sizes import channel_rule, count, need
 from fctfg.weights.sources.source import Source
 from fctfg.weights.sources.stylegan2_rosinality import compute_latent_avg
 
+log = logging.getLogger("fctfg")
 UP_GAIN = 4.0  # of our stored filters that follow an up-sampling by two; theirs have the sum 1
 
 
@@ -128,8 +132,8 @@ def _refuse_others(path: Path, state: Mapping[str, Tensor]) -> None:
         raise FctfgError(f"{path} is conditioned on classes, which fctfg's StyleGAN2 is not; get an unconditional one")
 
 
-def _state_of(checkpoint: Checkpoint, *names: str, mark: str) -> dict[str, Tensor] | None:
-    """A network's state dict: an entry, the bare file, or a part of a flat file under `NAME.`."""
+def _state_of(checkpoint: Checkpoint, *names: str, mark: str | None) -> dict[str, Tensor] | None:
+    """A network's state dict: an entry, a bare file that has the key `mark`, or a part of a flat file under `NAME.`."""
     for name in names:
         if (state := checkpoint.state(name)) is not None:
             return state
@@ -151,16 +155,16 @@ def _read_generator(checkpoint: Checkpoint, *names: str) -> nn.Module | None:
     if 4 not in channels:
         need(path, state, "synthesis.b4.conv1.weight")
     base, most = channel_rule(path, channels)
-    try:
-        config = GeneratorConfig(
-            resolution=max(channels),
-            style_dim=need(path, state, "mapping.fc0.weight").shape[0],
-            n_mlp=count(state, r"mapping\.fc\d+\.weight"),
-            channel_base=base,
-            channel_max=most,
-        )
-    except ValueError as error:
-        raise FctfgError(f"{path} is not StyleGAN2: {error}") from error
+    config = _config(
+        path,
+        GeneratorConfig,
+        resolution=max(channels),
+        style_dim=need(path, state, "mapping.fc0.weight").shape[0],
+        n_mlp=count(state, r"mapping\.fc\d+\.weight"),
+        channel_base=base,
+        channel_max=most,
+    )
+    _say_clamp(checkpoint, *names)
     given = _filters(config)[1]
     if "mapping.w_avg" not in state:
         given["latent_avg"] = torch.zeros(config.style_dim)
@@ -182,7 +186,8 @@ def generator(checkpoint: Checkpoint) -> nn.Module | None:
 
 def generator_raw(checkpoint: Checkpoint) -> nn.Module | None:
     """The weights that the optimiser moves, where the file has them beside their average."""
-    return _read_generator(checkpoint, "G") if checkpoint.part("G_ema") and checkpoint.part("G") else None
+    both = [_state_of(checkpoint, name, mark=None) is not None for name in ("G_ema", "G")]
+    return _read_generator(checkpoint, "G") if all(both) else None
 
 
 def discriminator(checkpoint: Checkpoint) -> nn.Module | None:
@@ -191,13 +196,17 @@ def discriminator(checkpoint: Checkpoint) -> nn.Module | None:
     if state is None:
         return None
     _refuse_others(path, state)
+    _say_clamp(checkpoint, "D")
     channels = {4: need(path, state, "b4.conv.weight").shape[0]}
     for size, out in _channels(path, state, "b{}.conv1.weight").items():
         channels[size // 2] = out
     resolution = 2 * max(channels)
     channels[resolution] = need(path, state, f"b{resolution}.fromrgb.weight").shape[0]
     base, most = channel_rule(path, channels)
-    config = DiscriminatorConfig(resolution=resolution, channel_base=base, channel_max=most)
+    config = _config(path, DiscriminatorConfig, resolution=resolution, channel_base=base, channel_max=most)
+    groups = module_settings(checkpoint.part("D"), "group_size")  # a pickle says it, a state dict does not
+    if len(groups) == 1 and (group := groups.pop()):
+        config = replace(config, stddev_group=group)
     table, given = discriminator_keys(config), _filters(config)[1]
     return load_keys(path, lambda: Discriminator(config), _without_filters(path, state), table, given, ones=True)
 
@@ -208,6 +217,22 @@ def only_discriminator(checkpoint: Checkpoint) -> nn.Module | None:
     if network is None:
         raise FctfgError(f"{checkpoint.path} has no discriminator (D) of NVlabs' StyleGAN2{_hint(checkpoint)}")
     return network
+
+
+def _config(path: Path, kind: type, **sizes: int) -> Any:
+    try:
+        return kind(**sizes)
+    except ValueError as error:
+        raise FctfgError(f"{path} is not StyleGAN2: {error}; is the source right?") from error
+
+
+def _say_clamp(checkpoint: Checkpoint, *names: str) -> None:
+    """Says when a pickled network limits its activations, which ours does not."""
+    limits = module_settings(checkpoint.part(*names), "conv_clamp") - {None}
+    if limits:
+        log.warning(
+            "%s was trained with activations limited to +-%g, which fctfg does not do", checkpoint.path, max(limits)
+        )
 
 
 def _hint(checkpoint: Checkpoint) -> str:
@@ -256,6 +281,8 @@ STYLEGAN2_NVLABS = Source(
     lambda checkpoint: _state_of(checkpoint, "G_ema", "G", mark="synthesis.b4.const") is not None,
     {"generator": generator, "generator_raw": generator_raw, "discriminator": discriminator},
     write,
+    needs=("generator",),
+    flat=True,
 )
 STYLEGAN2_NVLABS_D = Source(
     "stylegan2-nvlabs-d",
@@ -263,4 +290,6 @@ STYLEGAN2_NVLABS_D = Source(
     lambda checkpoint: _state_of(checkpoint, "D", mark="b4.out.weight") is not None,
     {"discriminator": only_discriminator},
     write_discriminator,
+    needs=("discriminator",),
+    flat=True,
 )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fctfg.errors import FctfgError
 from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
 from fctfg.models.stylegan2 import Generator, GeneratorConfig
+from fctfg.randomness import generator as random_generator
 from fctfg.weights.checkpoint import Checkpoint
 from fctfg.weights.key_table import Table, load_keys
 from fctfg.weights.sources.sizes import channel_rule, count, need
@@ -33,6 +34,7 @@ DISCRIMINATOR_KEYS: Table = {
     "final_conv.*": "final_conv.*",
     "final_linear.*": "final_linear.*",
 }
+log = logging.getLogger("fctfg")
 SAMPLES = 100_000  # mapped latents whose mean stands in for a missing latent_avg
 
 
@@ -77,7 +79,7 @@ def _checked(path: Path, config: type, **sizes: int) -> Any:
     try:
         return config(**sizes)
     except ValueError as error:
-        raise FctfgError(f"{path} is not StyleGAN2: {error}") from error
+        raise FctfgError(f"{path} is not StyleGAN2: {error}; is the source right?") from error
 
 
 def read_generator(path: Path, state: Mapping[str, Tensor], latent_avg: Tensor | None) -> Generator:
@@ -92,31 +94,44 @@ def read_generator(path: Path, state: Mapping[str, Tensor], latent_avg: Tensor |
         FctfgError: unknown, missing or reshaped tensors, or rows of `latent_avg` that differ.
     """
     config = generator_config(path, state)
-    mean = torch.zeros(config.style_dim) if latent_avg is None else one_row(path, latent_avg)
-    network = load_keys(path, lambda: Generator(config), state, GENERATOR_KEYS, given={"latent_avg": mean})
+    given = {"latent_avg": torch.zeros(config.style_dim) if latent_avg is None else one_row(path, latent_avg)}
+    if not any(key.startswith("noises.") for key in state):
+        given |= _drawn_noise(path, config)
+    network = load_keys(path, lambda: Generator(config), state, GENERATOR_KEYS, given)
     assert isinstance(network, Generator)
     if latent_avg is None:
         compute_latent_avg(path, network)
     return network
 
 
+def _drawn_noise(path: Path, config: GeneratorConfig) -> dict[str, Tensor]:
+    """Noise images for files of the time before this layout kept them; says so."""
+    sizes = [4] + [2**level for level in range(3, config.resolution.bit_length()) for _ in (0, 1)]
+    log.warning("%s holds no noise images (noises.*): they are drawn (seed 0)", path)
+    draw = random_generator("noises", 0)
+    return {f"noises.noise_{i}": torch.randn(1, 1, size, size, generator=draw) for i, size in enumerate(sizes)}
+
+
 def compute_latent_avg(path: Path, network: Generator) -> None:
     """Sets the mean of w where the file has none, and says so."""
     network.update_latent_avg(SAMPLES)
-    logging.getLogger("fctfg").warning(
-        "%s holds no latent_avg: computed as the mean of %s mapped latents (seed 0)", path, f"{SAMPLES:,}"
-    )
+    log.warning("%s holds no latent_avg: computed as the mean of %s mapped latents (seed 0)", path, f"{SAMPLES:,}")
 
 
 def one_row(path: Path, latent_avg: Tensor) -> Tensor:
     """The mean of w, [style_dim], from it or from rows of it, [L, style_dim].
 
     Raises:
-        FctfgError: the rows differ.
+        FctfgError: it is no such tensor, or the rows differ.
     """
+    if not isinstance(latent_avg, Tensor) or latent_avg.ndim not in (1, 2, 3):
+        raise FctfgError(f"{path}: its latent_avg is not a tensor [style_dim] or [L, style_dim]; get another copy")
     rows = latent_avg.float().reshape(-1, latent_avg.shape[-1])
     if not bool((rows == rows[0]).all()):
-        raise FctfgError(f"{path}: its latent_avg differs from style to style; fctfg adds one mean of w to all styles")
+        raise FctfgError(
+            f"{path}: its latent_avg differs from style to style; fctfg adds one mean of w to all styles; "
+            f"put one row of it into the file"
+        )
     return rows[0].clone()
 
 
@@ -165,7 +180,7 @@ def only_discriminator(checkpoint: Checkpoint) -> nn.Module | None:
     """The discriminator, which must be there."""
     network = discriminator(checkpoint)
     if network is None:
-        raise FctfgError(f"{checkpoint.path} has no discriminator (no entry d); files for use often lack it")
+        raise FctfgError(f"{checkpoint.path} has no discriminator (no entry d); name a file of a training run")
     return network
 
 
@@ -207,6 +222,7 @@ STYLEGAN2_ROSINALITY = Source(
     _recognise,
     {"generator": generator, "generator_raw": generator_raw, "discriminator": discriminator},
     write,
+    needs=("generator",),
 )
 STYLEGAN2_ROSINALITY_D = Source(
     "stylegan2-rosinality-d",
@@ -214,4 +230,5 @@ STYLEGAN2_ROSINALITY_D = Source(
     _recognise_discriminator,
     {"discriminator": only_discriminator},
     write_discriminator,
+    needs=("discriminator",),
 )

@@ -77,4 +77,5 @@ WAV2LIP_SYNCNET = Source(
     lambda checkpoint: _holds(checkpoint, "face_encoder.0.conv_block.0.weight"),
     {"sync_expert": sync_expert},
     write_expert,
+    needs=("sync_expert",),
 )
