@@ -6,7 +6,8 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from fctfg.faces.detector import DlibDetector, FaceDetector
 from fctfg.inputs import Progress, back_and_forth, crop_driver, crop_portrait, read_portrait, reporting
 from fctfg.media import FPS, SAMPLE_RATE, read_audio, read_frames, write_video
 from fctfg.models.fctfg import FCTFG
+from fctfg.models.frozen_generator import FrozenGenerator
 from fctfg.ops.mel import HOP, mel_spectrogram
 from fctfg.ops.pixels import to_images, to_pixels
 from fctfg.ops.windows import MEL_FPS, mel_windows
@@ -121,6 +123,9 @@ class TalkingFace:
     ) -> Iterator[np.ndarray]:
         with torch.inference_mode():
             source = self.model.encode_source(picture[None].to(self.device))
+            draw: Callable[[Tensor], Tensor] = partial(self.model.generator, deltas=source.deltas)
+            if self.device.type == "cpu":
+                draw = FrozenGenerator(self.model.generator, source.deltas)
         for start in range(0, total, window * batch):
             windows = min(batch, -(-(total - start) // window))  # the last window is filled up, and trimmed below
             count = windows * window
@@ -133,8 +138,9 @@ class TalkingFace:
                     sound.unflatten(0, (windows, window)).to(self.device),
                 )  # [B, T, L', D]
                 z_fused = self.model.fuse(source.z_canonical.expand(windows, -1, -1), z_motion)
-                images = self.model.decode(source.z_source.expand(windows, -1, -1), z_fused, source.deltas)
-            yield from to_pixels(images.flatten(0, 1)[: total - start])
+                codes = self.model.codes(source.z_source.expand(windows, -1, -1), z_fused).flatten(0, 1)
+                images = draw(codes[: total - start])
+            yield from to_pixels(images)
 
     def generate(
         self,

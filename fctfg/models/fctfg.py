@@ -203,8 +203,13 @@ class FCTFG(nn.Module):
         """z_fused = TemporalFusion(z_canonical + z_motion); [B, L', D], [B, T, L', D] -> [B, T, L', D]."""
         return self.latent.temporal_fusion(z_canonical[:, None] + z_motion) + self.center
 
+    def codes(self, z_source: Tensor, z_fused: Tensor) -> Tensor:
+        """z_fused on the manipulated layers, z_source on the others; [B, L, D], [B, T, L', D] -> [B, T, L, D]."""
+        codes = z_source[:, None].expand(-1, z_fused.shape[1], -1, -1)
+        return codes.index_copy(2, self.manipulated, z_fused.to(codes.dtype))
+
     def decode(self, z_source: Tensor, z_fused: Tensor, deltas: Deltas | None = None) -> Tensor:
-        """frames = G(z_fused on the manipulated layers, z_source on the others), with fixed noise.
+        """frames = G(codes of z_source and z_fused), with fixed noise.
 
         Args:
             z_source: [B, L, D].
@@ -214,11 +219,8 @@ class FCTFG(nn.Module):
         Returns:
             frames [B, T, 3, H, W].
         """
-        batch_and_time = z_fused.shape[:2]
-        codes = z_source[:, None].expand(-1, batch_and_time[1], -1, -1)  # [B, T, L, D]
-        codes = codes.index_copy(2, self.manipulated, z_fused.to(codes.dtype))
-        frames = self.generator(codes.flatten(0, 1), deltas=deltas)
-        return frames.unflatten(0, batch_and_time)
+        codes = self.codes(z_source, z_fused)
+        return self.generator(codes.flatten(0, 1), deltas=deltas).unflatten(0, codes.shape[:2])
 
     def forward(self, source: Tensor, driving: Tensor, mel: Tensor) -> Output:
         """Fig. 3: the source's identity with the driving frames' pose and expression and the sound's lips.

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from fctfg.models.hypernetwork import Deltas
 from fctfg.models.layers import SLOPE, SQRT2, EqualLinear
 from fctfg.models.stylegan2 import Generator, StyledConv, ToRGB
-from fctfg.ops.modulated_conv import EPS
+from fctfg.ops.modulated_conv import EPS, modulated_rgb
 from fctfg.ops.upfirdn2d import fir_kernel, upfirdn2d
+
+ALONE = 256  # px: from here on an image's largest layers fill a processor's cache, so that each is made by itself
 
 
 class FrozenGenerator(nn.Module):
@@ -49,8 +51,7 @@ class FrozenGenerator(nn.Module):
             for i, (layer, place) in enumerate(zip(styled, places, strict=True))
         )
         self.to_rgbs = nn.ModuleList(
-            FrozenRGB(layer, deltas[3 * i + 1], precision)
-            for i, layer in enumerate([generator.to_rgb1, *generator.to_rgbs])
+            FrozenRGB(layer, deltas[3 * i + 1]) for i, layer in enumerate([generator.to_rgb1, *generator.to_rgbs])
         )
         constant = generator.input.input.detach().to(precision)
         self.register_buffer("constant", constant.contiguous(memory_format=torch.channels_last))
@@ -74,11 +75,11 @@ class FrozenGenerator(nn.Module):
             raise ValueError(
                 f"codes must be [B, {self.config.n_styles}, {self.config.style_dim}], not {list(w_plus.shape)}"
             )
-        # One image after the other: its largest layers then stay in a processor's cache.
-        return torch.cat([self._image(codes) for codes in w_plus.split(1)])
+        at_once = max(1, (ALONE // self.config.resolution) ** 2)
+        return torch.cat([self._images(codes) for codes in w_plus.split(at_once)])
 
-    def _image(self, codes: Tensor) -> Tensor:
-        """[1, n_styles, style_dim] -> [1, 3, resolution, resolution]."""
+    def _images(self, codes: Tensor) -> Tensor:
+        """[N, n_styles, style_dim] -> [N, 3, resolution, resolution]."""
         styles = codes.unbind(1)
         x = self.convs[0](self.constant, styles[0])
         image = self.to_rgbs[0](x, styles[1], None)
@@ -101,7 +102,7 @@ class FrozenStyle(nn.Module):
     bias: Tensor  # [I]
 
     def forward(self, style: Tensor) -> Tensor:
-        """[1, style_dim] -> [1, I]."""
+        """[N, style_dim] -> [N, I]."""
         return torch.addmm(self.bias, style.to(self.bias), self.matrix)
 
 
@@ -135,12 +136,12 @@ class FrozenConv(nn.Module):
     kernel: Tensor  # [O, 1, 4, 4], symmetric
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """x [1, I, H, W], style [1, style_dim] -> [1, O, H or 2H, W or 2W]."""
-        scales = self.modulation(style)  # [1, I]
-        factor = (scales.square() @ self.energy + EPS).rsqrt() * SQRT2  # [1, O]
+        """x [N or 1, I, H, W], style [N, style_dim] -> [N, O, H or 2H, W or 2W]."""
+        scales = self.modulation(style)  # [N, I]
+        factor = (scales.square() @ self.energy + EPS).rsqrt() * SQRT2  # [N, O]
         scales, factor = scales.to(x.dtype), factor.to(x.dtype)
         weight, pixels = self.weight, math.prod(self.noise.shape)
-        light = weight.numel() < pixels * len(self.bias)  # the weights are smaller than the images: scale those
+        light = len(style) == 1 and weight.numel() < pixels * len(self.bias)  # then scale the weights, not the image
         if light:
             weight = weight * (scales.t() * factor if self.up else factor.t() * scales)[:, :, None, None]
         else:
@@ -159,21 +160,20 @@ class FrozenConv(nn.Module):
 class FrozenRGB(nn.Module):
     """A :class:`ToRGB` at rest; arguments as of :class:`FrozenConv`."""
 
-    def __init__(self, layer: ToRGB, delta: Tensor | None, precision: torch.dtype) -> None:
+    def __init__(self, layer: ToRGB, delta: Tensor | None) -> None:
         super().__init__()
         weight = layer.conv.weight[0] if delta is None else layer.conv.weight[0] * (1 + delta[0])
         self.modulation = FrozenStyle(layer.conv.modulation, layer.conv.scale)
-        self.precision = precision
-        self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("weight", weight.detach()[:, :, 0, 0].clone())
         self.register_buffer("bias", layer.bias.detach().clone())
         self.register_buffer("kernel", fir_kernel(gain=4.0).to(self.weight))
 
-    weight: Tensor  # [3, I, 1, 1]
+    weight: Tensor  # [3, I]
     bias: Tensor  # [1, 3, 1, 1]
     kernel: Tensor  # [4, 4]
 
     def forward(self, x: Tensor, style: Tensor, skip: Tensor | None) -> Tensor:
-        """x [1, I, H, W], style [1, style_dim], skip [1, 3, H/2, W/2] -> [1, 3, H, W]."""
-        weight = (self.weight * self.modulation(style)[:, :, None, None]).to(self.precision)
-        image = F.conv2d(x, weight).to(self.bias.dtype) + self.bias
+        """x [N, I, H, W], style [N, style_dim], skip [N, 3, H/2, W/2] -> [N, 3, H, W]."""
+        rgb = modulated_rgb(x, self.weight, self.modulation(style), scale=1.0)
+        image = rgb.to(self.bias.dtype) + self.bias
         return image if skip is None else image + upfirdn2d(skip, self.kernel, up=2, pad=(2, 1))
