@@ -3,6 +3,9 @@
 import multiprocessing
 import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,3 +39,9 @@ def test_drifting_ranks_are_noticed(drift: float, agree: str) -> None:
     for process in ranks:
         process.join(60)
     assert answers == [agree, agree]
+
+
+def test_gradients_that_add_up_in_parts_are_those_of_the_whole_loss() -> None:
+    script = Path(__file__).with_name("parts_of_a_loss.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
