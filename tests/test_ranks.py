@@ -41,6 +41,7 @@ def test_drifting_ranks_are_noticed(drift: float, agree: str) -> None:
     assert answers == [agree, agree]
 
 
+@pytest.mark.slow
 def test_gradients_that_add_up_in_parts_are_those_of_the_whole_loss() -> None:
     script = Path(__file__).with_name("parts_of_a_loss.py")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=200)
