@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -41,7 +40,7 @@ class Figure:
         what: piece of an iteration or of generation.
         precision: "float32" or "bf16" (autocast; the regularizers inside an iteration stay float32).
         mode: "eager" or "compiled".
-        ms: median over the rounds.
+        ms: least over the rounds.
         gflop: nominal work.
         gflops: GFLOP/s.
         share: of the convolution peak of this precision, 0 to 1; of an iteration with both, the time that its parts
@@ -71,7 +70,8 @@ def bench_networks(
     """Measure, print a table and, if asked, write the figures as JSON.
 
     All candidates, and the convolutions that give the peak, run once a round in turns in one process, so that a busy
-    machine slows all of them; medians are taken over the rounds after a first call that does not count.
+    machine slows all of them. What counts is the least time over the rounds, after a first call that does not count:
+    others who use the machine only ever add to it.
 
     Args:
         sizes: networks, batch and device.
@@ -124,9 +124,9 @@ def bench_networks(
             for key, call in [*peaks.items(), *candidates.items()]:
                 taken[key].append(_seconds(call))
                 bar.advance(task, key in candidates)
-        medians = {key: statistics.median(times) for key, times in taken.items()}
+        least = {key: min(times) for key, times in taken.items()}
         peak = {
-            precision: max(work_of_peak(key[2]) / medians[key] for key in peaks if key[0] == precision)
+            precision: max(work_of_peak(key[2]) / least[key] for key in peaks if key[0] == precision)
             for precision in PRECISIONS
         }
         used: dict[tuple[str, str, str], float | None] = {}
@@ -138,7 +138,7 @@ def bench_networks(
     figures = []
     for name in candidates:
         what, precision, mode = name
-        seconds = medians[name] / (sizes.batch if what == INFERENCE[0] else 1)
+        seconds = least[name] / (sizes.batch if what == INFERENCE[0] else 1)
         figures.append(_figure(what, precision, mode, seconds, work[what], peak[precision], used.get(name)))
     figures += _iterations(figures, peak)
     _print(figures, peak, sizes)

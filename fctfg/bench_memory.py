@@ -18,8 +18,8 @@ def peak_memory(sizes: Sizes, what: str, precision: str, compiled: bool, threads
     """Most memory that a call needs above what the networks, their inputs and the libraries take, in GB.
 
     On a CPU: the highest resident size (VmHWM of Linux, cleared before) less the resident size before the call; on a
-    GPU: the allocator's own peak. A compiled call runs once before, an eager one does not, so that a step pays for the
-    weights' gradients too.
+    GPU: the allocator's own peak. The call runs once before, because the first one also generates kernels; a step pays
+    for the weights' gradients each time.
 
     Returns:
         GB (10^9 bytes), or None where the system does not tell or the process dies.
@@ -40,8 +40,7 @@ def peak_memory(sizes: Sizes, what: str, precision: str, compiled: bool, threads
 def _measure(sender: Connection, sizes: Sizes, what: str, precision: str, compiled: bool, threads: int) -> None:
     torch.set_num_threads(threads)
     call = Workload(sizes).call(what, precision, compiled)
-    if compiled:
-        call()
+    call()
     gc.collect()
     if sizes.device.startswith("cuda"):
         before = torch.cuda.memory_allocated()

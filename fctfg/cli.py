@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     networks.add_argument(
         "--precision", nargs="+", choices=("float32", "bf16"), default=["float32"], help="one, or both in turns"
     )
-    networks.add_argument("--rounds", type=int, default=5, help="measurements of each candidate; the median counts")
+    networks.add_argument("--rounds", type=int, default=5, help="measurements of each candidate; the least time counts")
     networks.add_argument("--threads", type=int, help="CPU threads; none: as many as torch takes")
     networks.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
     networks.add_argument("--channel-base", type=int, default=32768, help="channels of a layer times its side, pixels")

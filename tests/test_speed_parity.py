@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
 from fctfg.models.frozen_generator import FrozenGenerator
 from fctfg.models.stylegan2 import Generator, GeneratorConfig
 from fctfg.ops.convolution import convolution, no_weight_gradients
+from fctfg.ops.epilogue import epilogue
+from fctfg.ops.recompute import recomputed
 
 TINY = GeneratorConfig(resolution=16, style_dim=8, n_mlp=2, channel_base=96, channel_max=10)
 TINY_D = DiscriminatorConfig(resolution=16, channel_base=96, channel_max=10)
@@ -230,6 +233,47 @@ def test_convolution_can_be_differentiated_twice(size: int, kernel: int, setting
         tensor.requires_grad_()
     assert torch.autograd.gradcheck(lambda *a: convolution(*a, **settings), (x, weight, bias))
     assert torch.autograd.gradgradcheck(lambda *a: convolution(*a, **settings).sin(), (x, weight, bias))
+
+
+def test_the_epilogue_can_be_differentiated_twice() -> None:
+    y, factor = draw(2, 3, 4, 4), draw(2, 3, seed=1).abs() + 0.5
+    noise, strength, bias = draw(2, 1, 4, 4, seed=2), draw(1, seed=3), draw(3, seed=4)
+    for tensor in (y, factor, strength, bias):
+        tensor.requires_grad_()
+
+    def call(y: Tensor, factor: Tensor, strength: Tensor, bias: Tensor) -> Tensor:
+        return epilogue(y, factor, noise, strength, bias, 0.2)
+
+    want = F.leaky_relu(y * factor[:, :, None, None] + strength * noise + bias[:, None, None], 0.2)
+    torch.testing.assert_close(call(y, factor, strength, bias), want, **EXACT)
+    assert torch.autograd.gradcheck(call, (y, factor, strength, bias))
+    assert torch.autograd.gradgradcheck(lambda *a: call(*a).sin(), (y, factor, strength, bias))
+
+
+def test_what_is_computed_again_gives_the_same_first_and_second_gradients() -> None:
+    x, style, weight = draw(2, 3, 4, 4), draw(2, 3, 1, 1, seed=1), draw(2, 3, 3, 3, seed=2)
+    for tensor in (x, style, weight):
+        tensor.requires_grad_()
+    calls = 0
+
+    def scaled() -> Tensor:
+        nonlocal calls
+        calls += 1
+        return x * style
+
+    def loss(again: bool) -> Tensor:
+        product = scaled()
+        with recomputed(product, scaled) if again else nullcontext():
+            y = convolution(product.contiguous(memory_format=torch.channels_last), weight, padding=1)
+        (gradient,) = torch.autograd.grad(y.sin().sum(), x, create_graph=True)
+        return gradient.square().sum()
+
+    x.data = x.data.contiguous(memory_format=torch.channels_last)
+    want = torch.autograd.grad(loss(again=False), (x, style, weight))
+    assert calls == 1
+    for one, other in zip(torch.autograd.grad(loss(again=True), (x, style, weight)), want, strict=True):
+        torch.testing.assert_close(one, other, **EXACT)
+    assert calls > 2
 
 
 def test_gradients_of_weights_can_be_left_out() -> None:

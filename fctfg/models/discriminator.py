@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fctfg.models.layers import FIR, SLOPE, SQRT2, EqualConv2d, EqualLinear, FusedLeakyReLU
 from fctfg.models.stylegan2 import check_resolution
+from fctfg.ops.recompute import recomputed
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,12 @@ class ConvLayer(nn.Sequential):
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         """[B, in, H, W] -> [B, out, H or H/2, W or W/2], times ``gain``."""
-        *blur, conv, activate = self
+        blur, conv, activate = self if self.down else (nn.Identity(), *self)
         assert isinstance(conv, EqualConv2d) and isinstance(activate, FusedLeakyReLU)
-        for layer in blur:
-            x = layer(x)
-        gain *= SQRT2
-        x = conv(x, gain, stride=2 if self.down else 1, bias=activate.bias * gain)
-        return F.leaky_relu_(x, SLOPE)
+        filtered = blur(x)
+        with recomputed(filtered, lambda: blur(x)):
+            y = conv(filtered, gain * SQRT2, stride=2 if self.down else 1, bias=activate.bias * (gain * SQRT2))
+        return F.leaky_relu_(y, SLOPE)
 
 
 class ResBlock(nn.Module):
@@ -78,7 +78,10 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in, H, W] -> [B, out, H/2, W/2]."""
-        skip = self.skip[1](self.skip[0](x), gain=1 / SQRT2)
+        blur, conv = self.skip
+        filtered = blur(x)
+        with recomputed(filtered, lambda: blur(x)):
+            skip = conv(filtered, gain=1 / SQRT2)
         return self.conv2(self.conv1(x), gain=1 / SQRT2) + skip
 
 

@@ -118,7 +118,7 @@ class FrozenConv(nn.Module):
 
     def __init__(self, layer: StyledConv, noise: Tensor, delta: Tensor | None, precision: torch.dtype) -> None:
         super().__init__()
-        weight = layer.conv.weight[0] if delta is None else layer.conv.weight[0] * (1 + delta[0])
+        weight = layer.conv.weight.squeeze(0) if delta is None else layer.conv.weight.squeeze(0) * (1 + delta[0])
         self.up = layer.conv.up
         self.modulation = FrozenStyle(layer.conv.modulation, layer.conv.scale)
         self.register_buffer("energy", weight.square().sum((2, 3)).t().contiguous())
@@ -162,7 +162,7 @@ class FrozenRGB(nn.Module):
 
     def __init__(self, layer: ToRGB, delta: Tensor | None) -> None:
         super().__init__()
-        weight = layer.conv.weight[0] if delta is None else layer.conv.weight[0] * (1 + delta[0])
+        weight = layer.conv.weight.squeeze(0) if delta is None else layer.conv.weight.squeeze(0) * (1 + delta[0])
         self.modulation = FrozenStyle(layer.conv.modulation, layer.conv.scale)
         self.register_buffer("weight", weight.detach()[:, :, 0, 0].clone())
         self.register_buffer("bias", layer.bias.detach().clone())

@@ -61,7 +61,7 @@ class EqualConv2d(nn.Module):
         self.scale = 1.0 / math.sqrt(in_channels * kernel_size**2)
 
     def forward(self, x: Tensor, gain: float = 1.0, stride: int = 1, bias: Tensor | None = None) -> Tensor:
-        """Convolve; the constants are multiplied into the weight, which is smaller than the images.
+        """Convolve; the constants go into the weight, which is smaller than the images.
 
         Args:
             x: [B, in, H, W].
@@ -73,22 +73,15 @@ class EqualConv2d(nn.Module):
             [B, out, ...].
         """
         padding = self.weight.shape[-1] // 2 if stride == 1 else 0
-        return convolution(x, self.weight * (self.scale * gain), bias, stride=stride, padding=padding)
+        return convolution(x, self.weight, bias, stride=stride, padding=padding, scale=self.scale * gain)
 
 
 class FusedLeakyReLU(nn.Module):
-    """Bias and leaky ReLU with gain sqrt 2, [B, C, H, W]."""
+    """The bias of an activation; the layer that owns it applies it in one go with its convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor, gain: float = SQRT2) -> Tensor:
-        """The activation of an ``x`` that is already multiplied by ``gain`` (leaky ReLU is homogeneous).
-
-        Computed in place: the activation's gradient needs its result only, and a new image costs more than a pass.
-        """
-        return F.leaky_relu_(x.add_((self.bias * gain).to(x.dtype)[:, None, None]), SLOPE)
 
 
 class FIR(nn.Module):

@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fctfg.models.layers import FIR, SQRT2, EqualLinear, FusedLeakyReLU, PixelNorm
+from fctfg.models.layers import FIR, SLOPE, SQRT2, EqualLinear, FusedLeakyReLU, PixelNorm
+from fctfg.ops.epilogue import epilogue
 from fctfg.ops.modulated_conv import demodulation, modulated_conv2d, modulated_rgb
 from fctfg.ops.precision import precise
 from fctfg.randomness import generator
@@ -108,42 +109,33 @@ class ModulatedConv2d(nn.Module):
 
     def offset_weight(self, delta: Tensor | None) -> Tensor:
         """W [O, I, k, k], or W(1 + delta) [S, O, I, k, k] for offsets [S, O, I, k, k] of HyperStyle."""
-        return self.weight[0] if delta is None else self.weight * (1 + delta)
+        return self.weight.squeeze(0) if delta is None else self.weight * (1 + delta)
 
-    def forward(self, x: Tensor, style: Tensor, delta: Tensor | None = None, gain: float = 1.0) -> Tensor:
-        """Demodulated convolution.
+    def forward(self, x: Tensor, style: Tensor, delta: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Convolution, still to be demodulated.
 
         Args:
             x: [N, in_channels, H, W].
             style: [N, style_dim].
             delta: [S, out_channels, in_channels, k, k], each for N / S consecutive images.
-            gain: a factor on the result.
 
         Returns:
-            [N, out_channels, H, W], twice as large when up-sampling.
+            [N, out_channels, H, W], twice as large when up-sampling, and its demodulating factor [N, out_channels].
         """
         weight = self.offset_weight(delta)
         with torch.autocast(x.device.type, enabled=False):
             scales = self.modulation(precise(style))  # [N, I]
-            factor = demodulation(weight, scales, self.scale) * (self.scale * gain)  # [N, O]
+            factor = demodulation(weight, scales, self.scale) * self.scale  # [N, O]
         y = modulated_conv2d(x, weight, scales, up=self.up)
-        if self.up:
-            y = self.blur(y)
-        return y * factor.to(y.dtype)[:, :, None, None]
+        return self.blur(y) if self.up else y, factor
 
 
 class NoiseInjection(nn.Module):
-    """Adds noise with one learned strength."""
+    """The learned strength of a layer's noise."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor, noise: Tensor | None, gain: float = 1.0) -> Tensor:
-        """x [N, C, H, W], in place, + gain * weight * noise [1 or N, 1, H, W], drawn afresh where it is None."""
-        if noise is None:
-            noise = torch.randn(x.shape[0], 1, *x.shape[2:], dtype=x.dtype, device=x.device)
-        return x.add_((self.weight * gain).to(x.dtype) * noise.to(x.dtype))
 
 
 class StyledConv(nn.Module):
@@ -156,10 +148,14 @@ class StyledConv(nn.Module):
         self.activate = FusedLeakyReLU(out_channels)
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None, delta: Tensor | None = None) -> Tensor:
-        """[N, in, H, W], [N, style_dim] -> [N, out, H or 2H, W or 2W]."""
-        x = self.conv(x, style, delta, gain=SQRT2)
-        x = self.noise(x, noise, gain=SQRT2)
-        return self.activate(x, gain=SQRT2)
+        """[N, in, H, W], [N, style_dim], noise [1 or N, 1, H, W], drawn afresh where it is None -> [N, out, H, W].
+
+        Height and width are doubled before, when up-sampling.
+        """
+        y, factor = self.conv(x, style, delta)
+        if noise is None:
+            noise = torch.randn(y.shape[0], 1, *y.shape[2:], dtype=y.dtype, device=y.device)
+        return epilogue(y, factor * SQRT2, noise, self.noise.weight * SQRT2, self.activate.bias * SQRT2, SLOPE)
 
 
 class ToRGB(nn.Module):

@@ -84,7 +84,8 @@ def _apply(x: Tensor, kernel: Tensor, up: int, down: int, pad: Pad) -> Tensor:
     if x.device.type == "cpu" and precision == torch.bfloat16:  # 17 times as fast, and no less precise
         x, kernel = x.float(), kernel.float()
     weight = kernel.expand(channels, 1, size, size)
-    y = F.conv_transpose2d(x, weight, stride=up, padding=crop, groups=channels).to(precision)
+    with torch.autocast(x.device.type, enabled=False):  # which would make them bf16 again
+        y = F.conv_transpose2d(x, weight, stride=up, padding=crop, groups=channels).to(precision)
     if crop == 0:
         y = F.pad(y, extra)
     return y if down == 1 else y[:, :, ::down, ::down]
