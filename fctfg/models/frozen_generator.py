@@ -4,8 +4,6 @@ What does not depend on the codes is computed once: scaled weights with their of
 times its strength. Style and demodulation then scale whichever is smaller, a layer's weights or its images.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,10 +11,11 @@ from torch import Tensor, nn
 from fctfg.models.hypernetwork import Deltas
 from fctfg.models.layers import SLOPE, SQRT2, EqualLinear
 from fctfg.models.stylegan2 import Generator, StyledConv, ToRGB
+from fctfg.ops.convolution import convolution
 from fctfg.ops.modulated_conv import EPS, modulated_rgb
 from fctfg.ops.upfirdn2d import fir_kernel, upfirdn2d
 
-ALONE = 256  # px: from here on an image's largest layers fill a processor's cache, so that each is made by itself
+AT_ONCE = 1 << 23  # elements of a layer's images: more than that fill a processor's cache, and are made in turns
 
 
 class FrozenGenerator(nn.Module):
@@ -75,19 +74,22 @@ class FrozenGenerator(nn.Module):
             raise ValueError(
                 f"codes must be [B, {self.config.n_styles}, {self.config.style_dim}], not {list(w_plus.shape)}"
             )
-        at_once = max(1, (ALONE // self.config.resolution) ** 2)
-        return torch.cat([self._images(codes) for codes in w_plus.split(at_once)])
+        x = self.convs[0](self.constant, w_plus[:, 0])
+        return self._enlarge(x, self.to_rgbs[0](x, w_plus[:, 1], None), w_plus, 1)
 
-    def _images(self, codes: Tensor) -> Tensor:
-        """[N, n_styles, style_dim] -> [N, 3, resolution, resolution]."""
-        styles = codes.unbind(1)
-        x = self.convs[0](self.constant, styles[0])
-        image = self.to_rgbs[0](x, styles[1], None)
-        for i, to_rgb in enumerate(self.to_rgbs[1:]):
-            x = self.convs[2 * i + 1](x, styles[2 * i + 1])
-            x = self.convs[2 * i + 2](x, styles[2 * i + 2])
-            image = to_rgb(x, styles[2 * i + 3], image)
-        return image
+    def _enlarge(self, x: Tensor, image: Tensor, codes: Tensor, block: int) -> Tensor:
+        """The blocks from ``block`` on: x [N, C, H, W], image [N, 3, H, W] -> [N, 3, resolution, resolution]."""
+        if block == len(self.to_rgbs):
+            return image
+        first, second = self.convs[2 * block - 1 : 2 * block + 1]
+        assert isinstance(second, FrozenConv)
+        at_once = max(1, AT_ONCE // second.elements)
+        if len(x) > at_once:
+            parts = zip(x.split(at_once), image.split(at_once), codes.split(at_once), strict=True)
+            return torch.cat([self._enlarge(*part, block) for part in parts])
+        x = first(x, codes[:, 2 * block - 1])
+        x = second(x, codes[:, 2 * block])
+        return self._enlarge(x, self.to_rgbs[block](x, codes[:, 2 * block + 1], image), codes, block + 1)
 
 
 class FrozenStyle(nn.Module):
@@ -128,6 +130,7 @@ class FrozenConv(nn.Module):
         self.register_buffer("bias", (layer.activate.bias * SQRT2).to(precision))
         kernel = fir_kernel(gain=4.0).expand(len(self.bias), 1, 4, 4) if self.up else torch.empty(0)
         self.register_buffer("kernel", kernel.to(self.weight))
+        self.elements = len(self.bias) * self.noise.numel()  # of an image
 
     energy: Tensor  # [I, O]
     weight: Tensor  # [O, I, 3, 3], or [I, O, 3, 3] when up-sampling
@@ -140,15 +143,15 @@ class FrozenConv(nn.Module):
         scales = self.modulation(style)  # [N, I]
         factor = (scales.square() @ self.energy + EPS).rsqrt() * SQRT2  # [N, O]
         scales, factor = scales.to(x.dtype), factor.to(x.dtype)
-        weight, pixels = self.weight, math.prod(self.noise.shape)
-        light = len(style) == 1 and weight.numel() < pixels * len(self.bias)  # then scale the weights, not the image
+        weight = self.weight
+        light = len(style) == 1 and weight.numel() < self.elements  # then scale the weights, not the image
         if light:
             weight = weight * (scales.t() * factor if self.up else factor.t() * scales)[:, :, None, None]
         else:
             x = x * scales[:, :, None, None]
         bias = self.bias if light else None
         if self.up:
-            y = F.conv_transpose2d(x, weight, stride=2)
+            y = convolution(x, weight, stride=2, transposed=True)
             y = F.conv2d(y, self.kernel, bias, padding=1, groups=len(self.bias))
         else:
             y = F.conv2d(x, weight, bias, padding=1)

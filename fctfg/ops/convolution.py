@@ -71,6 +71,12 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
+def _wants_a_column(x: Tensor, weight: Tensor, stride: int, transposed: bool) -> bool:
+    """Whether one more column makes oneDNN half again as fast, as in StyleGAN2's largest up-sampling layers."""
+    large = x.shape[2] >= 128 and weight.shape[1] >= 64 and x.shape[1] == 2 * weight.shape[1]
+    return transposed and stride == 2 and large and x.device.type == "cpu" and x.dtype == torch.float32
+
+
 class _Convolution(Function):
     """The operation; the gradient by its input is the operation again, transposed."""
 
@@ -90,8 +96,10 @@ class _Convolution(Function):
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
         ctx.settings, ctx.size = (scale, stride, padding, transposed, output_padding), x.shape[-1]
         scaled = _channels_last(weight if scale == 1.0 else weight * scale)
-        extra = [output_padding] * 2
-        return torch.convolution(x, scaled, bias, [stride] * 2, [padding] * 2, [1, 1], transposed, extra, 1)
+        column = _wants_a_column(x, scaled, stride, transposed)
+        extra = [output_padding, output_padding + column]
+        y = torch.convolution(x, scaled, bias, [stride] * 2, [padding] * 2, [1, 1], transposed, extra, 1)
+        return y[..., :-1] if column else y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
