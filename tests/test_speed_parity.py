@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fctfg.bench_networks import Sizes, Workload
 from fctfg.cli import main
 from fctfg.losses.adversarial import d_logistic, g_nonsaturating, path_length_penalty, r1_penalty
+from fctfg.models import frozen_generator
 from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
 from fctfg.models.frozen_generator import FrozenGenerator
 from fctfg.models.stylegan2 import Generator, GeneratorConfig
@@ -296,6 +297,19 @@ def test_the_layouts_of_float32_gradients_change_no_number(settings: dict[str, i
     torch.testing.assert_close(found[0].double(), found[1], atol=1e-2, rtol=1e-4)
 
 
+def test_large_up_sampling_in_float32_changes_no_number() -> None:
+    """One more column, and gradients of some images after the other, where a layer has StyleGAN2's shape at 256 px."""
+    x, weight = draw(4, 128, 128, 128), draw(128, 64, 3, 3, seed=1)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        a, b = x.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()
+        y = convolution(a, b, stride=2, transposed=True)
+        found.append((y, *torch.autograd.grad(y.square().mean(), (a, b))))
+    for one, other in zip(*found, strict=True):
+        assert one.shape == other.shape
+        assert (one.double() - other).abs().max() < 1e-5 * other.abs().max()
+
+
 def test_bfloat16_gradients_point_where_those_of_float32_do(
     generator: Generator, discriminator: Discriminator, codes: Tensor, images: Tensor
 ) -> None:
@@ -322,6 +336,16 @@ def test_the_frozen_generator_gives_the_same_images(generator: Generator, codes:
     frozen = FrozenGenerator(generator, deltas, torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(frozen(codes), generator(codes, deltas=deltas), **EXACT)
+
+
+def test_the_frozen_generator_makes_large_images_in_turns(
+    generator: Generator, codes: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = FrozenGenerator(generator, precision=torch.float64)
+    want = frozen(codes)
+    for elements in (1, 8 * 8 * 10 * 2, 16 * 16 * 6 * 3):
+        monkeypatch.setattr(frozen_generator, "AT_ONCE", elements)
+        torch.testing.assert_close(frozen(codes), want, **EXACT)
 
 
 def test_the_frozen_generator_is_a_copy(generator: Generator, codes: Tensor) -> None:
