@@ -1,7 +1,8 @@
 """The fast networks against straightforward ones (weights per image, inserted zeros), in float64."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def plain_upfirdn(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tu
     n, c, h, w = x.shape
     x = x.reshape(n * c, 1, h, 1, w, 1)
     x = F.pad(x, (0, up - 1, 0, 0, 0, up - 1)).reshape(n * c, 1, h * up, w * up)
-    y = F.conv2d(F.pad(x, (*pad, *pad)), kernel.flip(0, 1)[None, None])
+    y = F.conv2d(F.pad(x, (*pad, *pad)), kernel.flip(0, 1)[None, None].to(x))
     return y.reshape(n, c, *y.shape[2:])[:, :, ::down, ::down]
 
 
@@ -325,6 +326,41 @@ def test_bfloat16_gradients_point_where_those_of_float32_do(
             found.append(torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]))
     for precise, coarse in zip(found[:2], found[2:], strict=True):
         assert F.cosine_similarity(precise, coarse, dim=0) > 0.99
+
+
+@pytest.mark.slow  # three rounds of everything, both ways
+def test_nothing_is_slower_at_64_px_than_the_straightforward_form() -> None:
+    torch.manual_seed(0)
+    g = Generator(GeneratorConfig(resolution=64, channel_base=8192, channel_max=256))
+    d = Discriminator(DiscriminatorConfig(resolution=64, channel_base=8192, channel_max=256))
+    codes, images = torch.randn(4, g.config.n_styles, g.config.style_dim), torch.randn(4, 3, 64, 64)
+
+    def path_length(make: Callable[[Tensor], Tensor]) -> None:
+        leaf = codes[:2].clone().requires_grad_()
+        path_length_penalty(make(leaf), leaf, torch.zeros(()), 0.01)[0].backward()
+
+    def forward(make: Callable[[Tensor], Tensor]) -> None:
+        with torch.no_grad():
+            make(codes)
+
+    makers = [g, lambda codes: plain_generator(g, codes)]
+    judges = [d, lambda images: plain_discriminator(d, images)]
+    taken: dict[str, tuple[list[float], list[float]]] = {}
+    for _ in range(4):
+        for kind, (make, judge) in enumerate(zip(makers, judges, strict=True)):
+            for name, call in {
+                "generator": lambda make=make: forward(make),
+                "generator step": lambda make=make, judge=judge: g_nonsaturating(judge(make(codes))).backward(),
+                "discriminator step": lambda judge=judge: d_logistic(judge(images), judge(-images)).backward(),
+                "R1": lambda judge=judge: r1_penalty(judge, images).backward(),
+                "path length": lambda make=make: path_length(make),
+            }.items():
+                start = time.perf_counter()
+                call()
+                taken.setdefault(name, ([], []))[kind].append(time.perf_counter() - start)
+    ratios = {name: min(plain[1:]) / min(ours[1:]) for name, (ours, plain) in taken.items()}
+    print("times as fast as the straightforward form:", ratios)
+    assert min(ratios.values()) > 1, ratios
 
 
 # ---------------------------------------------------------------------------------------------- frozen and compiled

@@ -135,19 +135,11 @@ class _WeightGradient(Function):
     ) -> Tensor:
         ctx.save_for_backward(gradient, x)
         ctx.settings = scale, stride, padding, transposed, output_padding
-        settings = [stride] * 2, [padding] * 2, [1, 1], transposed, [output_padding] * 2, 1, [False, True, False]
         # With few channels the plain layout gains less than 7 % where there is no stride.
-        if x.device.type == "cpu" and x.dtype == torch.float32 and (stride > 1 or x.shape[1] > 128):
-            pieces = max(1, x.numel() // _LARGEST_COPY)
-            pairs = zip(gradient.chunk(pieces), x.chunk(pieces), strict=True)
-            weight = weight.contiguous()
-            found = [
-                torch.ops.aten.convolution_backward(_plain(a), _plain(b), weight, None, *settings)[1] for a, b in pairs
-            ]
-            total = reduce(Tensor.add_, found)
-        else:
-            total = torch.ops.aten.convolution_backward(gradient, x, weight, None, *settings)[1]
-        return total if scale == 1.0 else total.mul_(scale)
+        plain = x.device.type == "cpu" and x.dtype == torch.float32 and (stride > 1 or x.shape[1] > 128)
+        find = _plain_weight_gradient if plain else _weight_gradient
+        found = find(gradient, x, list(weight.shape), stride, padding, transposed, output_padding)
+        return found if scale == 1.0 else found.mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, direction: Tensor) -> tuple[Tensor | None, ...]:
@@ -160,9 +152,32 @@ class _WeightGradient(Function):
         return by_gradient, by_x, None, None, None, None, None, None
 
 
+def _weight_gradient(
+    gradient: Tensor, x: Tensor, shape: list[int], stride: int, padding: int, transposed: bool, output_padding: int
+) -> Tensor:
+    settings = [stride] * 2, [padding] * 2, [1, 1], transposed, [output_padding] * 2, 1, [False, True, False]
+    weight = x.new_empty(1).expand(shape)  # whose values play no part
+    return torch.ops.aten.convolution_backward(gradient, x, weight, None, *settings)[1]
+
+
+@torch.library.custom_op("fctfg::plain_weight_gradient", mutates_args=())  # a compiler would choose the layout itself
+def _plain_weight_gradient(
+    gradient: Tensor, x: Tensor, shape: list[int], stride: int, padding: int, transposed: bool, output_padding: int
+) -> Tensor:
+    pieces = max(1, x.numel() // _LARGEST_COPY)
+    pairs = zip(gradient.chunk(pieces), x.chunk(pieces), strict=True)
+    settings = shape, stride, padding, transposed, output_padding
+    return reduce(Tensor.add_, [_weight_gradient(_plain(a), _plain(b), *settings) for a, b in pairs])
+
+
+@_plain_weight_gradient.register_fake
+def _(gradient: Tensor, x: Tensor, shape: list[int], *settings: object) -> Tensor:
+    return x.new_empty(shape)
+
+
 def _plain(x: Tensor) -> Tensor:
-    """x [N, C, H, W] contiguous; a compiler makes fast copies itself, eager torch only of a transposed matrix."""
-    if torch.compiler.is_compiling() or not x.is_contiguous(memory_format=torch.channels_last):
+    """x [N, C, H, W] contiguous, by copies of transposed matrices, which are the fast ones."""
+    if not x.is_contiguous(memory_format=torch.channels_last):
         return x.contiguous()
     result = torch.empty_like(x, memory_format=torch.contiguous_format)
     for image, pixels in zip(result.flatten(2), x.permute(0, 2, 3, 1).flatten(1, 2), strict=True):
