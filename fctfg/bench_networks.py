@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,16 +63,24 @@ class Workload:
         wrap: Callable[[nn.Module], Callable[..., Tensor]] = torch.compile if compiled else lambda network: network
         kind, dtype = self.real.device.type, PRECISIONS[precision]
 
-        if what in INFERENCE:
-            run = self._inference(what, dtype, wrap)
-        else:
-            run = self._step(what, wrap(self.generator), wrap(self.discriminator))
         # The frozen generator holds its own precision; R1 and path length switch autocast off themselves.
         enabled = precision != "float32" and what != INFERENCE[0]
 
+        def under_autocast(forward: Callable[..., Any]) -> Callable[..., Any]:  # without the backward pass
+            def wrapped(*inputs: Tensor, **options: str) -> Any:
+                with torch.autocast(kind, torch.bfloat16, enabled=enabled):
+                    return forward(*inputs, **options)
+
+            return wrapped
+
+        if what in INFERENCE:
+            run = under_autocast(self._inference(what, dtype, wrap))
+        else:
+            networks = (under_autocast(wrap(network)) for network in (self.generator, self.discriminator))
+            run = self._step(what, *networks)
+
         def call() -> object:
-            with torch.autocast(kind, torch.bfloat16, enabled=enabled):
-                result = run()
+            result = run()
             if kind == "cuda":
                 torch.cuda.synchronize()
             return result

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from fctfg.models.stylegan2 import Generator, GeneratorConfig
 from fctfg.ops.convolution import convolution, no_weight_gradients
 from fctfg.ops.epilogue import epilogue
 from fctfg.ops.recompute import recomputed
+from fctfg.ops.upfirdn2d import fir_kernel, upfirdn2d
 
 TINY = GeneratorConfig(resolution=16, style_dim=8, n_mlp=2, channel_base=96, channel_max=10)
 TINY_D = DiscriminatorConfig(resolution=16, channel_base=96, channel_max=10)
@@ -278,6 +279,50 @@ def test_what_is_computed_again_gives_the_same_first_and_second_gradients() -> N
     assert calls > 2
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_the_networks_compute_again_what_they_say(
+    generator: Generator,
+    discriminator: Discriminator,
+    codes: Tensor,
+    precision: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def counted(result: Tensor, again: Callable[[], Tensor]) -> AbstractContextManager[None]:
+        return recomputed(result, lambda: (calls.append(result.shape), again())[1])
+
+    for module in ("fctfg.models.discriminator", "fctfg.ops.modulated_conv"):
+        monkeypatch.setattr(f"{module}.recomputed", counted)
+    with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16):
+        logits = discriminator.float()(generator.float()(codes.float()))
+    logits.sum().backward()
+    # The inputs of the generator's convolutions, but for the constant; two filtered images in each block of the other.
+    assert len(calls) == 4 + 2 * 2
+
+
+def test_a_weight_changed_before_the_backward_pass_is_noticed(discriminator: Discriminator, images: Tensor) -> None:
+    logits = discriminator(images)
+    with torch.no_grad():
+        discriminator.convs[1].conv2[1].weight.mul_(2)
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        logits.sum().backward()
+
+
+def test_derivatives_of_float32_filters_stay_float32_under_autocast() -> None:
+    kernel = fir_kernel()
+    for settings in ({"pad": (2, 1)}, {"down": 2, "pad": (1, 1)}, {"up": 2, "pad": (2, 1)}):
+        found = []
+        for enabled in (False, True):
+            x = draw(1, 3, 8, 8).float().requires_grad_()
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                y = upfirdn2d(x, kernel, **settings)
+                y.square().sum().backward()
+            found.append((y, x.grad))
+        assert torch.equal(found[0][0], found[1][0])
+        assert torch.equal(found[0][1], found[1][1])
+
+
 def test_gradients_of_weights_can_be_left_out() -> None:
     x, weight = draw(1, 2, 4, 4).requires_grad_(), draw(2, 2, 3, 3).requires_grad_()
     y = convolution(x, weight, padding=1).sum()
@@ -290,12 +335,26 @@ def test_gradients_of_weights_can_be_left_out() -> None:
 @pytest.mark.parametrize("settings", [{"padding": 1}, {"stride": 2}, {"stride": 2, "transposed": True}])
 def test_the_layouts_of_float32_gradients_change_no_number(settings: dict[str, int]) -> None:
     """float32 takes the path with copies, float64 the one without."""
-    x, weight = draw(2, 6, 9, 9), draw(6, 6, 3, 3, seed=1)
+    x, weight = draw(2, 130, 9, 9), draw(130, 130, 3, 3, seed=1)
     found = []
     for dtype in (torch.float32, torch.float64):
         w = weight.to(dtype).requires_grad_()
         found.append(torch.autograd.grad(convolution(x.to(dtype), w, **settings).square().sum(), w)[0])
-    torch.testing.assert_close(found[0].double(), found[1], atol=1e-2, rtol=1e-4)
+    assert (found[0].double() - found[1]).abs().max() < 1e-5 * found[1].abs().max()
+
+
+def test_a_compiler_is_told_the_truth_about_gradients_of_weights() -> None:
+    gradient, x = draw(2, 4, 4, 4).float(), draw(2, 3, 9, 9).float().contiguous(memory_format=torch.channels_last)
+    torch.library.opcheck(torch.ops.fctfg.plain_weight_gradient, (gradient, x, [4, 3, 3, 3], 2, 0, False, [0, 0]))
+
+
+def test_what_a_stride_leaves_over_gets_no_gradient() -> None:
+    for dtype in (torch.float32, torch.float64):
+        x, weight = draw(1, 64, 258, 256).to(dtype).requires_grad_(), draw(128, 64, 3, 3, seed=1).to(dtype)
+        (ours,) = torch.autograd.grad(convolution(x, weight, stride=2).sum(), x)
+        (theirs,) = torch.autograd.grad(F.conv2d(x, weight, stride=2).sum(), x)
+        assert not ours[:, :, -1].any()
+        assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
 
 
 def test_large_up_sampling_in_float32_changes_no_number() -> None:

@@ -58,11 +58,15 @@ class ConvLayer(nn.Sequential):
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         """[B, in, H, W] -> [B, out, H or H/2, W or W/2], times ``gain``."""
-        blur, conv, activate = self if self.down else (nn.Identity(), *self)
+        *blur, conv, activate = self
         assert isinstance(conv, EqualConv2d) and isinstance(activate, FusedLeakyReLU)
-        filtered = blur(x)
-        with recomputed(filtered, lambda: blur(x)):
-            y = conv(filtered, gain * SQRT2, stride=2 if self.down else 1, bias=activate.bias * (gain * SQRT2))
+        gain *= SQRT2
+        bias = activate.bias * gain
+        if not blur:
+            return F.leaky_relu_(conv(x, gain, bias=bias), SLOPE)
+        filtered = blur[0](x)
+        with recomputed(filtered, lambda: blur[0](x)):
+            y = conv(filtered, gain, stride=2, bias=bias)
         return F.leaky_relu_(y, SLOPE)
 
 

@@ -15,7 +15,7 @@ from fctfg.ops.convolution import convolution
 from fctfg.ops.modulated_conv import EPS, modulated_rgb
 from fctfg.ops.upfirdn2d import fir_kernel, upfirdn2d
 
-AT_ONCE = 1 << 23  # elements of a layer's images: more than that fill a processor's cache, and are made in turns
+AT_ONCE = 1 << 23  # elements of a layer's images; more do not fit a processor's cache and are made in turns
 
 
 class FrozenGenerator(nn.Module):

@@ -77,7 +77,7 @@ class EqualConv2d(nn.Module):
 
 
 class FusedLeakyReLU(nn.Module):
-    """The bias of an activation; the layer that owns it applies it in one go with its convolution."""
+    """An activation's bias, under its published key; the layer that owns it applies bias and leaky ReLU itself."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -148,9 +148,9 @@ class StyledConv(nn.Module):
         self.activate = FusedLeakyReLU(out_channels)
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None, delta: Tensor | None = None) -> Tensor:
-        """[N, in, H, W], [N, style_dim], noise [1 or N, 1, H, W], drawn afresh where it is None -> [N, out, H, W].
+        """[N, in, h, w], [N, style_dim], noise [1 or N, 1, H, W], drawn afresh where it is None -> [N, out, H, W].
 
-        Height and width are doubled before, when up-sampling.
+        H and W are h and w, or twice as large when up-sampling.
         """
         y, factor = self.conv(x, style, delta)
         if noise is None:

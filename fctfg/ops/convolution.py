@@ -4,7 +4,7 @@ oneDNN computes a convolution and the gradient of its input fastest in channels_
 up to four times as fast in the plain layout, copies included (`docs/log.md` has the figures).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from typing import Any
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-_LARGEST_COPY = 1 << 22  # elements; copies of a few images after the other need less memory than those of all
+_LARGEST_COPY = 1 << 22  # elements; copying a few images at a time takes less memory than all at once
 _weight_gradients = True
 
 
 @contextmanager
 def no_weight_gradients() -> Iterator[None]:
-    """Within it, a backward pass skips the gradients of all convolutions' weights.
+    """Within it, a backward pass skips the gradients of the weights and biases of every :func:`convolution`.
 
     For ``torch.autograd.grad`` by an input with ``create_graph``: what that pass does not need is not known inside an
     autograd function.
@@ -56,14 +56,14 @@ def convolution(
         scale: a factor on the weight.
 
     Returns:
-        [N, O, H', W'].
+        [N, O, H', W']; it may be a view, which cannot be changed in place.
     """
     kind = x.device.type
     if torch.is_autocast_enabled(kind):
         precision = torch.get_autocast_dtype(kind)
         x, weight, bias = x.to(precision), (weight * scale).to(precision), None if bias is None else bias.to(precision)
         weight, scale = _channels_last(weight), 1.0
-    return _Convolution.apply(_channels_last(x), weight, bias, scale, stride, padding, transposed, 0)
+    return _Convolution.apply(_channels_last(x), weight, bias, scale, stride, padding, transposed, (0, 0))
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -71,8 +71,10 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
-def _wants_a_column(x: Tensor, weight: Tensor, stride: int, transposed: bool) -> bool:
+def _wants_a_column(x: Tensor, weight: Tensor, stride: int, transposed: bool, output_padding: tuple[int, int]) -> bool:
     """Whether one more column makes oneDNN half again as fast, as in StyleGAN2's largest up-sampling layers."""
+    if output_padding != (0, 0):
+        return False
     large = x.shape[2] >= 128 and weight.shape[1] >= 64 and x.shape[1] == 2 * weight.shape[1]
     return transposed and stride == 2 and large and x.device.type == "cpu" and x.dtype == torch.float32
 
@@ -90,14 +92,14 @@ class _Convolution(Function):
         stride: int,
         padding: int,
         transposed: bool,
-        output_padding: int,
+        output_padding: tuple[int, int],
     ) -> Tensor:
         # A frozen network's input is needed for nothing.
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
-        ctx.settings, ctx.size = (scale, stride, padding, transposed, output_padding), x.shape[-1]
+        ctx.settings, ctx.size = (scale, stride, padding, transposed, output_padding), x.shape[2:]
         scaled = _channels_last(weight if scale == 1.0 else weight * scale)
-        column = _wants_a_column(x, scaled, stride, transposed)
-        extra = [output_padding, output_padding + column]
+        column = _wants_a_column(x, scaled, stride, transposed, output_padding)
+        extra = [0, 1] if column else output_padding
         y = torch.convolution(x, scaled, bias, [stride] * 2, [padding] * 2, [1, 1], transposed, extra, 1)
         return y[..., :-1] if column else y
 
@@ -110,8 +112,7 @@ class _Convolution(Function):
             by_weight = _WeightGradient.apply(gradient, x, weight, *ctx.settings)
         del x  # which may have been computed just for this
         if ctx.needs_input_grad[0]:
-            whole = (gradient.shape[-1] - 1) * stride - 2 * padding + weight.shape[-1]
-            missing = 0 if transposed else ctx.size - whole  # rows at the end that a stride left over
+            missing = (0, 0) if transposed else _left_over(ctx.size, gradient, weight, stride, padding)
             by_x = _Convolution.apply(gradient, weight, None, scale, stride, padding, not transposed, missing)
         if ctx.needs_input_grad[2] and _weight_gradients:
             by_bias = gradient.sum((0, 2, 3))
@@ -131,14 +132,14 @@ class _WeightGradient(Function):
         stride: int,
         padding: int,
         transposed: bool,
-        output_padding: int,
+        output_padding: tuple[int, int],
     ) -> Tensor:
         ctx.save_for_backward(gradient, x)
         ctx.settings = scale, stride, padding, transposed, output_padding
         # With few channels the plain layout gains less than 7 % where there is no stride.
         plain = x.device.type == "cpu" and x.dtype == torch.float32 and (stride > 1 or x.shape[1] > 128)
         find = _plain_weight_gradient if plain else _weight_gradient
-        found = find(gradient, x, list(weight.shape), stride, padding, transposed, output_padding)
+        found = find(gradient, x, list(weight.shape), stride, padding, transposed, list(output_padding))
         return found if scale == 1.0 else found.mul_(scale)
 
     @staticmethod
@@ -146,23 +147,43 @@ class _WeightGradient(Function):
         gradient, x = ctx.saved_tensors
         scale, stride, padding, transposed, _ = ctx.settings
         by_gradient = _Convolution.apply(x, direction, None, *ctx.settings)
-        whole = (gradient.shape[-1] - 1) * stride - 2 * padding + direction.shape[-1]
-        missing = 0 if transposed else x.shape[-1] - whole
+        missing = (0, 0) if transposed else _left_over(x.shape[2:], gradient, direction, stride, padding)
         by_x = _Convolution.apply(gradient, direction, None, scale, stride, padding, not transposed, missing)
         return by_gradient, by_x, None, None, None, None, None, None
 
 
+def _left_over(size: Sequence[int], gradient: Tensor, weight: Tensor, stride: int, padding: int) -> tuple[int, int]:
+    """Rows and columns at the end of an image that its convolution's stride left over."""
+    rows, columns = (
+        side - ((count - 1) * stride - 2 * padding + weight.shape[-1])
+        for side, count in zip(size, gradient.shape[2:], strict=True)
+    )
+    return rows, columns
+
+
 def _weight_gradient(
-    gradient: Tensor, x: Tensor, shape: list[int], stride: int, padding: int, transposed: bool, output_padding: int
+    gradient: Tensor,
+    x: Tensor,
+    shape: list[int],
+    stride: int,
+    padding: int,
+    transposed: bool,
+    output_padding: list[int],
 ) -> Tensor:
-    settings = [stride] * 2, [padding] * 2, [1, 1], transposed, [output_padding] * 2, 1, [False, True, False]
+    settings = [stride] * 2, [padding] * 2, [1, 1], transposed, output_padding, 1, [False, True, False]
     weight = x.new_empty(1).expand(shape)  # whose values play no part
     return torch.ops.aten.convolution_backward(gradient, x, weight, None, *settings)[1]
 
 
 @torch.library.custom_op("fctfg::plain_weight_gradient", mutates_args=())  # a compiler would choose the layout itself
 def _plain_weight_gradient(
-    gradient: Tensor, x: Tensor, shape: list[int], stride: int, padding: int, transposed: bool, output_padding: int
+    gradient: Tensor,
+    x: Tensor,
+    shape: list[int],
+    stride: int,
+    padding: int,
+    transposed: bool,
+    output_padding: list[int],
 ) -> Tensor:
     pieces = max(1, x.numel() // _LARGEST_COPY)
     pairs = zip(gradient.chunk(pieces), x.chunk(pieces), strict=True)

@@ -13,8 +13,9 @@ def epilogue(y: Tensor, factor: Tensor, noise: Tensor, strength: Tensor, bias: T
 
     Args:
         y: [N, C, H, W].
-        factor: [N, C], nowhere zero; float32 or finer, as ``strength`` and ``bias`` are.
-        noise: [1 or N, 1, H, W], a constant.
+        factor: [N, C], nowhere zero; float32 or finer, as ``strength`` and ``bias`` are. Its gradient is as precise as
+            factor * y is large beside noise and bias.
+        noise: [1 or N, 1, H, W]; gets no gradient.
         strength: [1].
         bias: [C].
         slope: of the leaky ReLU, above zero.
@@ -58,10 +59,12 @@ class _Epilogue(Function):
 def _sums(weights: Tensor, x: Tensor, precision: torch.dtype) -> Tensor:
     """The sums over all pixels of weights [N, K, H, W] times x [N, C, H, W]: [N, K, C].
 
-    A matrix product for each row, which channels_last gives without a copy; the rows are added in ``precision``. (A sum
-    of bf16 with another ``dtype`` copies x.)
+    Matrix products, for which x need not be copied, as it is by a sum of bf16 with another ``dtype``; in channels_last
+    one for each row, and the rows are added in ``precision``.
     """
     n, _, height, _ = x.shape
+    if not x.is_contiguous(memory_format=torch.channels_last):
+        return (weights.flatten(2) @ x.flatten(2).transpose(1, 2)).to(precision)
     left = weights.permute(0, 2, 1, 3).flatten(0, 1)  # [N H, K, W]
     right = x.permute(0, 2, 3, 1).flatten(0, 1)  # [N H, W, C]
     return (left @ right).unflatten(0, (n, height)).sum(1, dtype=precision)

@@ -97,7 +97,7 @@ def modulated_rgb(x: Tensor, weight: Tensor, style: Tensor, scale: float) -> Ten
 
 
 class _PixelProduct(Function):
-    """Each pixel of x [N, I, H, W] times a matrix [N, O, I]; image and gradient stay in channels_last, without copies.
+    """Each pixel of x [N, I, H, W] times a matrix [N, O, I]; x and its gradient stay in channels_last, without copies.
 
     Autograd's own gradients are in the plain layout, with which everything that follows is several times as slow.
     """

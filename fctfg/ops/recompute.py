@@ -16,19 +16,24 @@ def recomputed(result: Tensor, again: Callable[[], Tensor]) -> AbstractContextMa
 
     Args:
         result: any shape, for example an image that was scaled.
-        again: gives the same numbers; it should hold only what is kept anyway, for example image and scales.
+        again: gives the same numbers, with autocast off; it should hold only what is kept anyway, as image and scales.
     """
     if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and result.requires_grad):
         return nullcontext()
-    address, device = result.data_ptr(), result.device.type
+    place, device = (result.data_ptr(), result.shape, result.stride()), result.device.type
 
-    def pack(saved: Tensor) -> Tensor | Callable[[], Tensor]:
-        return again if saved.data_ptr() == address else saved
+    def pack(saved: Tensor) -> tuple[Tensor, int] | Callable[[], Tensor]:
+        return again if (saved.data_ptr(), saved.shape, saved.stride()) == place else (saved, saved._version)
 
-    def unpack(kept: Tensor | Callable[[], Tensor]) -> Tensor:
-        if isinstance(kept, Tensor):
-            return kept
-        with torch.no_grad(), torch.autocast(device, enabled=False):
-            return kept()
+    def unpack(kept: tuple[Tensor, int] | Callable[[], Tensor]) -> Tensor:
+        if not isinstance(kept, tuple):
+            with torch.no_grad(), torch.autocast(device, enabled=False):
+                return kept()
+        saved, version = kept
+        if saved._version != version:  # which autograd checks for what no hook has seen
+            raise RuntimeError(
+                f"a tensor of {list(saved.shape)} was changed in place before the backward pass that needs it"
+            )
+        return saved
 
     return saved_tensors_hooks(pack, unpack)

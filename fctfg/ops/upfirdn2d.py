@@ -39,9 +39,10 @@ def upfirdn2d(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[
         pad: zeros before and after, in pixels of the up-sampled image, the same for both axes.
 
     Returns:
-        [B, C, (H*up + pad0 + pad1 - k) // down + 1, likewise for W].
+        [B, C, (H*up + pad0 + pad1 - k) // down + 1, likewise for W], of x's type, with autocast too.
     """
-    return _Upfirdn2d.apply(x, kernel, up, down, (*pad, *pad))
+    with torch.autocast(x.device.type, enabled=False):
+        return _Upfirdn2d.apply(x, kernel, up, down, (*pad, *pad))
 
 
 class _Upfirdn2d(Function):
@@ -64,7 +65,8 @@ class _Upfirdn2d(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (kernel,) = ctx.saved_tensors
-        return _Upfirdn2d.apply(gradient, kernel.flip(0, 1), *ctx.adjoint), None, None, None, None
+        with torch.autocast(gradient.device.type, enabled=False):  # on or off, where the backward pass is called
+            return _Upfirdn2d.apply(gradient, kernel.flip(0, 1), *ctx.adjoint), None, None, None, None
 
 
 def _apply(x: Tensor, kernel: Tensor, up: int, down: int, pad: Pad) -> Tensor:
@@ -84,8 +86,7 @@ def _apply(x: Tensor, kernel: Tensor, up: int, down: int, pad: Pad) -> Tensor:
     if x.device.type == "cpu" and precision == torch.bfloat16:  # 17 times as fast, and no less precise
         x, kernel = x.float(), kernel.float()
     weight = kernel.expand(channels, 1, size, size)
-    with torch.autocast(x.device.type, enabled=False):  # which would make them bf16 again
-        y = F.conv_transpose2d(x, weight, stride=up, padding=crop, groups=channels).to(precision)
+    y = F.conv_transpose2d(x, weight, stride=up, padding=crop, groups=channels).to(precision)
     if crop == 0:
         y = F.pad(y, extra)
     return y if down == 1 else y[:, :, ::down, ::down]

@@ -216,8 +216,16 @@ class Stage(pl.LightningModule, ABC):
     def descend(self, loss: Tensor, optimizer: Any) -> None:
         """One optimiser step on `loss` (manual optimisation)."""
         optimizer.zero_grad(set_to_none=True)
-        self.manual_backward(loss)
+        self.differentiate(loss)
         optimizer.step()
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Add the gradients of `loss` to the parameters'; each operation in the precision that its forward pass had.
+
+        A training step runs under autocast, which would make the derivatives of float32 operations coarser.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            self.manual_backward(loss)
 
     def accumulate(self, loss: Tensor, last: bool) -> None:
         """Add the gradients of a part of a loss; the processes exchange gradients with the last part only.
@@ -229,7 +237,7 @@ class Stage(pl.LightningModule, ABC):
         model = self.trainer.strategy.model
         alone = isinstance(model, DistributedDataParallel) and not last
         with model.no_sync() if alone else nullcontext():  # type: ignore[union-attr, operator]
-            self.manual_backward(loss)
+            self.differentiate(loss)
 
     # ---- checkpoints
 
