@@ -51,7 +51,7 @@ def add_weights(commands: Any, style: dict[str, Any]) -> None:
 
     checked = own.add_parser("verify", help="read weights files completely and check them", **style)
     checked.add_argument(
-        "files", type=Path, nargs="*", help="files or runs; none: all of checkpoints/ and FCTFG_WEIGHTS"
+        "files", type=Path, nargs="*", help="files, runs or folders; none: checkpoints/ and FCTFG_WEIGHTS"
     )
     checked.set_defaults(run=_verify)
 
@@ -107,11 +107,14 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _import(options: argparse.Namespace) -> None:
+    from fctfg.weights.opening import open_weights
     from fctfg.weights.published import import_weights
 
     logging.basicConfig(format="%(message)s")
     networks = import_weights(options.file, options.source, options.out, options.licence)
     _say_networks(options.out, networks)
+    (licence,) = open_weights(str(options.out), "what was written").card["licences"]["weights"].values()
+    print(f"  licence: {licence}{'' if options.licence else '; --licence says another one'}")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -122,25 +125,24 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    files = options.files or sorted({path for folder in folders() for path in _weights_in(folder)})
+    inside = {path for folder in options.files or folders() for path in _weights_in(folder)}
+    named = {path for path in options.files if not path.is_dir() or (path / "export").is_dir()}
+    files = sorted(inside | named)
     if not files:
-        raise FctfgError(
-            f"no weights in {', '.join(map(str, folders()))}; name files, or get some with `fctfg weights fetch NAME`"
-        )
+        places = ", ".join(map(str, options.files or folders()))
+        raise FctfgError(f"no weights in {places}; name files, or get some with `fctfg weights fetch NAME`")
     failed = []
     for path in files:
         try:
             found = _verified(path)
-            if found is None and options.files:
+            if found is None and path in named:
                 raise FctfgError(f"{path} has no layout that fctfg knows; `fctfg weights list` names them")
             print(f"ok      {path}: {found}" if found else f"left    {path}: no layout that fctfg knows")
         except FctfgError as error:
             failed.append(path)
             print(f"FAILED  {path}: {str(error).removeprefix(f'{path} ')}")
     if failed:
-        raise FctfgError(
-            f"{len(failed)} of {len(files)} files failed ({', '.join(map(str, failed))}); see above what to do"
-        )
+        raise FctfgError(f"{len(failed)} of {len(files)} files failed; see above what to do")
 
 
 def _verified(path: Path) -> str | None:

@@ -72,6 +72,14 @@ def test_truncated_pickle(tmp_path: Path, refuse: Refuse, keep: float) -> None:
     assert "truncated or damaged pickle" in refuse(path, "stylegan2-nvlabs")
 
 
+def test_one_byte_that_changed(tmp_path: Path, refuse: Refuse) -> None:
+    path = save(recogniser(), tmp_path / "f.pth")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert "has another checksum" in refuse(path, "ir-se50")
+
+
 def test_damage_in_the_middle(tmp_path: Path, refuse: Refuse) -> None:
     path = save({"state_dict": recogniser()}, tmp_path / "f.pth")
     content = bytearray(path.read_bytes())

@@ -5,7 +5,6 @@ import io
 import subprocess
 import sys
 import threading
-import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fctfg.cli import main
 from fctfg.errors import FctfgError, UsageError
@@ -23,10 +23,9 @@ PAGE = b"<!DOCTYPE html><html><body>Google Drive can't scan this file for viruse
 
 
 def archive(fill: int) -> bytes:
-    """A zip as torch.save writes it, of 300 kB."""
+    """A state dict of 300 kB that looks like an IR-SE50."""
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as file:
-        file.writestr(zipfile.ZipInfo("archive/data/0"), bytes([fill]) * 300_000)  # of 1980: the same bytes each time
+    torch.save({"output_layer.3.weight": torch.full((75_000,), float(fill))}, stream)
     return stream.getvalue()
 
 
@@ -265,6 +264,32 @@ def test_what_is_not_the_file_is_named_and_not_kept(
     assert str(weights.url) in str(caught.value)
     assert ".part" not in str(caught.value)
     assert left() == set()
+
+
+def test_another_network_is_not_filed_under_the_name(
+    server: Server, weights: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(monkeypatch, weights, source="psp", sha256=None, size=None)
+    with pytest.raises(FctfgError, match=r"/weights/tiny\.pth looks like ir-se50, but tiny\.pth is psp; get it again"):
+        fetch.fetch("tiny")
+    assert left() == set()
+
+
+def test_a_change_after_fetching_is_noticed(weights: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = changed(monkeypatch, weights, sha256=None, size=None)
+    path = fetch.fetch("tiny")
+    path.write_bytes(archive(8))
+    with pytest.raises(FctfgError, match=r"has changed since it was fetched .*tiny\.pth\.licence\.txt"):
+        fetch.check_file(path, entry)
+
+
+def test_a_given_file_is_not_replaced_by_one_elsewhere(
+    server: Server, weights: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch.fetch("tiny", tmp_path / "there")
+    monkeypatch.setenv("FCTFG_WEIGHTS", str(tmp_path / "there"))
+    (tmp_path / "mine.pth").write_bytes(WHOLE)
+    assert fetch.fetch("tiny", tmp_path / "here", file=tmp_path / "mine.pth") == tmp_path / "here" / "tiny.pth"
 
 
 def test_a_page_without_its_length(server: Server, weights: Entry) -> None:

@@ -484,6 +484,20 @@ def test_verify_reads_everything_and_fails_on_what_is_wrong(
     assert "FAILED" in said.out and "is truncated" in said.out and "1 of 5 files failed" in said.err
 
 
+def test_verify_compares_an_exported_file_with_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = state(published.recogniser())
+    source = save(content, tmp_path / "f.pth")
+    assert main(["weights", "import", "ir-se50", str(source), "--out", str(tmp_path / "f.safetensors")]) == 0
+    assert "licence: unknown" in capsys.readouterr().out
+    (tmp_path / "out").mkdir()
+    exported(tmp_path / "f.safetensors", "ir-se50", tmp_path / "out" / "back.pth")
+    assert main(["weights", "verify", str(tmp_path / "out")]) == 0  # a folder of files
+    content["output_layer.4.bias"] += 1
+    save(content, tmp_path / "out" / "back.pth")
+    assert main(["weights", "verify", str(tmp_path / "out")]) == 1
+    assert "is not what" in capsys.readouterr().out
+
+
 def test_verify_compares_a_run_with_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tiny_talking_face import run_folder
 

@@ -50,6 +50,8 @@ def complete_card(card: Mapping[str, Any], stage: str) -> dict[str, Any]:
 def check_card(weights: Path, digest: str) -> None:
     """Makes sure that the card beside exported weights is theirs; there need not be one.
 
+    It is `card.json` beside a run's `weights.safetensors`, `FILE.card.json` beside what `fctfg weights export` wrote.
+
     Args:
         weights: the file.
         digest: its SHA-256.
@@ -57,11 +59,13 @@ def check_card(weights: Path, digest: str) -> None:
     Raises:
         FctfgError: the card is damaged, or the weights are not those that it was written for.
     """
-    card = weights.with_name("card.json")
-    if weights.name != "weights.safetensors" or not card.is_file():
+    of_run = weights.name == "weights.safetensors"
+    card = weights.with_name("card.json" if of_run else f"{weights.name}.card.json")
+    if not card.is_file():
         return
     try:
-        expected = json.loads(card.read_text(encoding="utf-8"))["weights_sha256"]
+        content = json.loads(card.read_text(encoding="utf-8"))
+        expected = content["weights_sha256"] if of_run else content["exported"]["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise FctfgError(f"{card} is damaged ({error!r}); export again") from error
     if digest != expected:

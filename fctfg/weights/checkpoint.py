@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +101,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if kind == "onnx":
         return Checkpoint(path, kind, {})
     try:
+        if kind == "zip":
+            _check_sums(path)
         with torch.serialization.safe_globals([argparse.Namespace, *NUMBERS]):
             return Checkpoint(path, kind, torch.load(path, map_location="cpu", weights_only=True))
+    except FctfgError:
+        raise
     except Exception as error:  # torch raises many kinds
         if name := refused_name(error):
             raise FctfgError(
@@ -116,6 +121,13 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_sums(path: Path) -> None:
+    """A zip holds a checksum of each of its parts, which torch does not look at."""
+    with zipfile.ZipFile(path) as archive:
+        if (name := archive.testzip()) is not None:
+            raise FctfgError(f"{path} is truncated or damaged ({name} has another checksum); copy or download it again")
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

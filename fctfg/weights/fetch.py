@@ -70,7 +70,7 @@ def fetch(
         raise UsageError("--mirror and --file exclude each other; give one of them")
     if mirror is not None and urlsplit(mirror).scheme not in ("http", "https"):
         raise UsageError(f"--mirror {mirror}: it is an address that begins with http:// or https://")
-    for place in (folder, *catalogue.folders()):
+    for place in (folder, *(() if file is not None else catalogue.folders())):
         if (found := place / entry.file).is_file():
             try:
                 digest = check_file(found, entry)
@@ -78,7 +78,7 @@ def fetch(
                 raise FctfgError(f"{error} (move this one away first)") from error
             if not _licence_file(found).exists() and os.access(place, os.W_OK):
                 _write_licence(found, entry, digest, found.stat().st_size)
-            say(f"{found} is there already, and is the right file")
+            say(f"{found} is there already" + (", and is the right file" if entry.sha256 else ""))
             return found
     if file is None and mirror is None and entry.url is None:
         raise FctfgError(
@@ -89,6 +89,7 @@ def fetch(
     with _held(target):
         if file is not None:
             digest = check_file(file, entry)
+            _check_layout(file, entry)
             with atomic_path(target) as partial:
                 shutil.copyfile(file, partial)
                 _write_licence(target, entry, digest, file.stat().st_size)
@@ -99,7 +100,9 @@ def fetch(
         with atomic_path(target) as partial:  # what is not the right file goes away with it
             os.replace(part, partial)
             _origin(part).unlink(missing_ok=True)
-            _write_licence(target, entry, check_file(partial, entry, url), partial.stat().st_size)
+            digest = check_file(partial, entry, url)
+            _check_layout(partial, entry, url)
+            _write_licence(target, entry, digest, partial.stat().st_size)
     return target
 
 
@@ -129,11 +132,40 @@ def check_file(path: Path, entry: Entry, shown: str | None = None) -> str:
         raise FctfgError(f"{shown} {what} ({size:,} bytes instead of {entry.size:,}); {again}")
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if entry.sha256 is None and _recorded(path) not in (None, digest):
+        raise FctfgError(
+            f"{shown} has changed since it was fetched (another SHA-256 than {_licence_file(path)}); {again}"
+        )
     if entry.sha256 is not None and not digest.startswith(entry.sha256):
         raise FctfgError(
             f"{shown} is not the published {entry.file}: its SHA-256 is {digest}, not {entry.sha256}; {again}"
         )
     return digest
+
+
+def _check_layout(path: Path, entry: Entry, shown: str | None = None) -> None:
+    """Makes sure that a file without a known hash at least holds the network that it should."""
+    from fctfg.weights.published import identify_file  # and with it all the networks
+
+    if entry.sha256 is not None:
+        return
+    shown = shown or str(path)
+    try:
+        found = identify_file(path)
+    except FctfgError as error:
+        raise FctfgError(f"{str(error).replace(str(path), shown)} (from {entry.page})") from error
+    if found is None or found.name != entry.source:
+        what = "has no layout that fctfg knows" if found is None else f"looks like {found.name}"
+        raise FctfgError(f"{shown} {what}, but {entry.file} is {entry.source}; get it again from {entry.page}")
+
+
+def _recorded(path: Path) -> str | None:
+    """The SHA-256 that was written down when a file without a published one was fetched."""
+    try:
+        found = re.search(r"^SHA-256: (\w+)$", _licence_file(path).read_text(encoding="utf-8"), re.MULTILINE)
+    except (OSError, ValueError):
+        return None
+    return found[1] if found else None
 
 
 @contextmanager

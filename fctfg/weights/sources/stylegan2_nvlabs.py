@@ -286,7 +286,7 @@ STYLEGAN2_NVLABS = Source(
 )
 STYLEGAN2_NVLABS_D = Source(
     "stylegan2-nvlabs-d",
-    "the discriminator alone of the same file",
+    "the discriminator in a file of stylegan2-nvlabs",
     lambda checkpoint: _state_of(checkpoint, "D", mark="b4.out.weight") is not None,
     {"discriminator": only_discriminator},
     write_discriminator,

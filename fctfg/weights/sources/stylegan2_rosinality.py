@@ -226,7 +226,7 @@ STYLEGAN2_ROSINALITY = Source(
 )
 STYLEGAN2_ROSINALITY_D = Source(
     "stylegan2-rosinality-d",
-    "the discriminator alone of the same file",
+    "the discriminator in a file of stylegan2-rosinality",
     _recognise_discriminator,
     {"discriminator": only_discriminator},
     write_discriminator,
