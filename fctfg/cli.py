@@ -20,7 +20,15 @@ from fctfg.cli_weights import add_weights
 from fctfg.errors import FctfgError, UsageError
 from fctfg.host_memory import keep_freed_memory
 
-STYLE: dict[str, Any] = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter, "allow_abbrev": False}
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds defaults to the help, where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, "", []) else super()._get_help_string(action)
+
+
+STYLE: dict[str, Any] = {"formatter_class": Help, "allow_abbrev": False}
 
 
 def build_parser() -> argparse.ArgumentParser:

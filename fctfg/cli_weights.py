@@ -92,13 +92,13 @@ def _fetch(options: argparse.Namespace) -> None:
     with Progress(
         "{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     ) as bar:
-        task = bar.add_task(entry(options.name).file, total=None)
+        task = bar.add_task(entry(options.name).file, total=None, visible=False)
         path = fetch(
             options.name,
             options.to,
             mirror=options.mirror,
             file=options.file,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True),
             say=bar.console.print,
         )
         bar.update(task, visible=False)

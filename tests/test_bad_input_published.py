@@ -149,7 +149,7 @@ def test_extra_and_missing_keys_are_both_listed(tmp_path: Path, refuse: Refuse) 
     content["body.3.res_layer.9.bias"] = torch.zeros(1)
     said = refuse(save(content, tmp_path / "f.pth"), "ir-se50")
     assert "unknown: head.weight, body.3.res_layer.9.bias" in said and f"missing: {lost}" in said
-    assert "nothing was loaded" in said
+    assert "nothing was loaded: it has been altered; get another copy" in said
 
 
 def test_tensors_of_another_shape(tmp_path: Path, refuse: Refuse) -> None:
@@ -256,6 +256,7 @@ def test_an_export_does_not_replace_what_it_reads(tmp_path: Path, capsys: pytest
         (own, "stylegan2-nvlabs", 1, "is the file to export"),
         (tmp_path, "stylegan2-nvlabs", 1, "is a folder"),
         (tmp_path / "r.safetensors", "stylegan2-rosinality", 2, "expect a file of torch.save"),
+        (tmp_path / "r.pkl", "stylegan2-nvlabs", 2, "holds program text"),
     ):
         assert main(["weights", "export", str(own), source, "--out", str(out)]) == status
         assert said in capsys.readouterr().err

@@ -484,6 +484,11 @@ def test_verify_reads_everything_and_fails_on_what_is_wrong(
     assert "FAILED" in said.out and "is truncated" in said.out and "1 of 5 files failed" in said.err
 
 
+def test_a_state_dict_inside_a_wrapper(tmp_path: Path) -> None:
+    path = save({"state_dict": state(published.recogniser()), "epoch": 3}, tmp_path / "f.pth")
+    assert fctfg.weights.load(path, "ir-se50").config.dim == 24
+
+
 def test_verify_compares_an_exported_file_with_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = state(published.recogniser())
     source = save(content, tmp_path / "f.pth")

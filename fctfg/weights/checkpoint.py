@@ -57,7 +57,7 @@ class Checkpoint:
         """A state dict of the file, under keys without the wrappers of DataParallel and torch.compile.
 
         Args:
-            names: entries that may hold it, in the order of preference; none: the file itself.
+            names: entries that may hold it, in the order of preference; none: the file itself, or its `state_dict`.
 
         Returns:
             Key -> tensor; None when there is no such entry or it is no state dict.
@@ -65,7 +65,7 @@ class Checkpoint:
         Raises:
             FctfgError: two keys differ by their wrappers only.
         """
-        found = self.part(*names) if names else self.content
+        found = self.part(*names) if names else (self.part("state_dict") or self.content)
         if isinstance(found, Inert):
             found = module_tensors(found)
         if not isinstance(found, Mapping):

@@ -83,9 +83,11 @@ def load_keys(
     ]
     if unknown or missing or reshaped:
         lists = ("unknown", unknown), ("missing", missing), ("of another shape", sorted(reshaped))
+        few = len(unknown) + len(missing) + len(reshaped) < len(wanted) / 10
+        advice = "it has been altered; get another copy" if few else "check that the source is the right one"
         raise FctfgError(
             f"{path} is not this network as it was published ({'; '.join(f'{n}: {some(k)}' for n, k in lists if k)}); "
-            f"nothing was loaded: check that the source is the right one"
+            f"nothing was loaded: {advice}"
         )
     single: dict[tuple[int, torch.Size], Tensor] = {}  # tensors that several keys share stay one
     for key, tensor in found.items():

@@ -161,6 +161,8 @@ def export_weights(path: Path, source: str, out: Path) -> list[str]:
         raise UsageError(f"{source} cannot be written, only read; one of {able} can")
     if out.suffix == ".safetensors" and not layout.flat:
         raise UsageError(f"--out {out}: programs that read {source} expect a file of torch.save; give it a name in .pt")
+    if out.suffix == ".pkl":
+        raise UsageError(f"--out {out}: NVlabs' .pkl holds program text, which is not written; give it a name in .pt")
     artifact = load_artifact(path)
     if out.is_dir() or (out.exists() and out.samefile(artifact.path)):
         raise FctfgError(f"{out} is {'a folder' if out.is_dir() else 'the file to export'}; write to another file")
