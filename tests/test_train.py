@@ -1,6 +1,7 @@
 """Training through the command line: every stage, hand-off, continuation, two processes."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -70,6 +71,25 @@ def test_2n_batches_equal_n_and_n(place: Place, stage: str) -> None:
     assert equal(straight["optimizer_states"], cut["optimizer_states"])
     one, other = ((place[1] / run / "metrics.csv").read_text() for run in (f"{stage}_whole", f"{stage}_cut"))
     assert one == other
+
+
+def logged(place: Place, run: str, name: str) -> list[float]:
+    """The values of a term, in the order of the iterations."""
+    rows = (row.split(",") for row in (place[1] / run / "metrics.csv").read_text().splitlines())
+    return [float(row[2]) for row in rows if row[1] == name]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_train_in_bfloat16(place: Place, stage: str) -> None:
+    run = f"{stage}_bf16"
+    assert main(arguments(place, stage, run, "--trainer.precision=bf16-mixed", "--trainer.max_epochs=1")) == 0
+    names = {row.split(",")[1] for row in (place[1] / run / "metrics.csv").read_text().splitlines()[1:]}
+    assert all(math.isfinite(value) for name in names for value in logged(place, run, name))
+    if stage == "generator":  # in the first iteration both have the same networks
+        one, other = (logged(place, name, "train/r1")[0] for name in (stage, run))
+        assert one == pytest.approx(other, rel=1e-5)  # float32 in both
+        one, other = (logged(place, name, "train/discriminator")[0] for name in (stage, run))
+        assert one == pytest.approx(other, rel=0.05) and one != pytest.approx(other, rel=1e-5)
 
 
 def learning_rates(place: Place, run: str) -> list[float]:
