@@ -19,7 +19,7 @@ def pictures(iteration: int, rank: int) -> tuple[Tensor, Tensor]:
 class Half(pl.LightningModule):
     """The discriminator's half of an adversarial stage, beside a parameter that it leaves alone."""
 
-    accumulate = Stage.accumulate
+    accumulate, differentiate = Stage.accumulate, Stage.differentiate
 
     def __init__(self) -> None:
         super().__init__()
