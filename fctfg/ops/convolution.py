@@ -161,18 +161,11 @@ def _left_over(size: Sequence[int], gradient: Tensor, weight: Tensor, stride: in
     return rows, columns
 
 
-def _weight_gradient(
-    gradient: Tensor,
-    x: Tensor,
-    shape: list[int],
-    stride: int,
-    padding: int,
-    transposed: bool,
-    output_padding: list[int],
-) -> Tensor:
-    settings = [stride] * 2, [padding] * 2, [1, 1], transposed, output_padding, 1, [False, True, False]
+def _weight_gradient(gradient: Tensor, x: Tensor, shape: list[int], *settings: Any) -> Tensor:
+    stride, padding, transposed, output_padding = settings
+    given = [stride] * 2, [padding] * 2, [1, 1], transposed, output_padding, 1, [False, True, False]
     weight = x.new_empty(1).expand(shape)  # whose values play no part
-    return torch.ops.aten.convolution_backward(gradient, x, weight, None, *settings)[1]
+    return torch.ops.aten.convolution_backward(gradient, x, weight, None, *given)[1]
 
 
 @torch.library.custom_op("fctfg::plain_weight_gradient", mutates_args=())  # a compiler would choose the layout itself

@@ -23,6 +23,7 @@ from fctfg.atomic import atomic_path, make_folder, write_error
 from fctfg.errors import FctfgError, UsageError
 from fctfg.weights import catalogue
 from fctfg.weights.catalogue import FOLDER, Entry
+from fctfg.weights.checkpoint import read_checkpoint
 from fctfg.weights.file_kind import file_kind
 
 TIMEOUT = 30.0  # seconds without a byte
@@ -145,16 +146,17 @@ def check_file(path: Path, entry: Entry, shown: str | None = None) -> str:
 
 def _check_layout(path: Path, entry: Entry, shown: str | None = None) -> None:
     """Makes sure that a file without a known hash at least holds the network that it should."""
-    from fctfg.weights.published import identify_file  # and with it all the networks
+    from fctfg.weights.published import identify, source_named  # and with it all the networks
 
     if entry.sha256 is not None:
         return
     shown = shown or str(path)
     try:
-        found = identify_file(path)
+        checkpoint = read_checkpoint(path)
     except FctfgError as error:
         raise FctfgError(f"{str(error).replace(str(path), shown)} (from {entry.page})") from error
-    if found is None or found.name != entry.source:
+    if not source_named(entry.source).recognise(checkpoint):
+        found = identify(checkpoint)
         what = "has no layout that fctfg knows" if found is None else f"looks like {found.name}"
         raise FctfgError(f"{shown} {what}, but {entry.file} is {entry.source}; get it again from {entry.page}")
 
