@@ -18,7 +18,7 @@ def assign_splits(identities: Iterable[str], shares: tuple[float, float, float])
 
     The hash alone decides, so that an identity keeps its split when others are added. Only in small sets, where a
     split with a share would be left without anybody, the identities with the largest hashes fill it (first the test
-    set, then validation), as long as somebody is left to train on.
+    set, then validation), as long as somebody is left to train on; and somebody always is.
 
     Args:
         identities: Names, in any order.
@@ -37,4 +37,25 @@ def assign_splits(identities: Iterable[str], shares: tuple[float, float, float])
         training = sorted((name for name in splits if splits[name] == SPLITS[0]), key=lambda name: place[name])
         if share > 0 and split not in splits.values() and len(training) > 1:
             splits[training[-1]] = split
+    if train > 0 and len(splits) > 1 and SPLITS[0] not in splits.values():
+        splits[min(splits, key=lambda name: place[name])] = SPLITS[0]
     return splits
+
+
+def shares_left(given: Iterable[str | None], shares: tuple[float, float, float]) -> tuple[float, float, float]:
+    """The shares among the people whose folders do not say their split.
+
+    A split that some folder names belongs to that folder alone; the other people are divided between training and the
+    splits that no folder names. So a corpus that has its own test set still gets a validation set out of the rest.
+
+    Args:
+        given: Splits that the folders say, None where they do not.
+        shares: Of train, val and test where no folder says anything.
+
+    Returns:
+        Shares that sum to 1.
+    """
+    taken = set(given)
+    left = [share if k == 0 or SPLITS[k] not in taken else 0.0 for k, share in enumerate(shares)]
+    total = sum(left)
+    return (left[0] / total, left[1] / total, left[2] / total) if total > 0 else (1.0, 0.0, 0.0)
