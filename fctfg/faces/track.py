@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fctfg.faces.boxes import Box, Pixels, box_iou
 from fctfg.faces.crop import head_box
-from fctfg.faces.detector import Box, Face, FaceDetector, Pixels, box_iou
+from fctfg.faces.detector import Face, FaceDetector
 
 _SAME = 0.3  # least IoU of a detection with the track that it belongs to
 _DRIFTED = 0.6  # below this IoU the landmarks start again from the detection
@@ -59,6 +60,7 @@ class Tracker:
     frame: int = 0
     _live: list[_Live] = field(default_factory=list)
     _ended: list[Track] = field(default_factory=list)
+    _search: bool = False  # at the next frame, whatever its number
 
     def update(self, rgb: Pixels) -> None:
         """Take the next frame, uint8 [H, W, 3]."""
@@ -68,7 +70,8 @@ class Tracker:
                 self._end(live)
             else:
                 live.track.faces.append(followed)
-        if self.frame % self.every == 0:
+        if self.frame % self.every == 0 or self._search:
+            self._search = False
             self._confirm(self.detector.detect(rgb))
         self.frame += 1
 
@@ -99,6 +102,13 @@ class Tracker:
                 taken = {live.track.slot for live in self._live}
                 slot = next(s for s in range(len(taken) + 1) if s not in taken)
                 self._live.append(_Live(Track(self.frame, [face], slot), self.frame))
+
+    def cut(self, at: int) -> None:
+        """A new shot begins at frame `at`, which is one of the last few: no track goes on across it."""
+        for live in [live for live in self._live if live.track.start < at]:
+            live.confirmed = at - 1 if not live.missed else min(live.confirmed, at - 1)
+            self._end(live)
+        self._search = True
 
     def _end(self, live: _Live) -> None:
         self._live.remove(live)
@@ -153,3 +163,8 @@ def boxes_of(track: Track) -> np.ndarray:
 def points_of(track: Track) -> np.ndarray:
     """The five points, float32 [T, 5, 2] in pixels."""
     return np.stack([face.points for face in track.faces]).astype(np.float32)
+
+
+def landmarks_of(track: Track) -> np.ndarray:
+    """The 68 landmarks, float32 [T, 68, 2] in pixels."""
+    return np.stack([face.landmarks for face in track.faces]).astype(np.float32)
