@@ -30,8 +30,8 @@ from corpus.motion import Motion, move
 from corpus.paint import Canvas
 from corpus.person import Person, create
 from corpus.scene import Painter, surroundings
-from corpus.sentences import TEST, TRAIN
-from corpus.speech import Speech, Voice, speak
+from corpus.sentences import TEST, TRAIN, shuffled
+from corpus.speech import Speech, Style, Voice, speak, varied_style
 
 from fctfg.media import FPS, SAMPLE_RATE, write_video
 
@@ -56,6 +56,7 @@ class Task:
     size: int
     seed: int
     crf: int
+    varied: bool
 
 
 def _rounded(values: np.ndarray, digits: int) -> list:
@@ -130,8 +131,13 @@ def _render(task: Task) -> tuple[str, int, float]:
     count = round(task.seconds * FPS)
     for clip in range(task.clips):
         rng = np.random.default_rng([task.seed, task.index, clip + 1])
-        speech = speak(voice, TEST if task.split == "test" else TRAIN, count / FPS, rng)
-        motion = move(body.action_names, speech, np.arange(count) / FPS, rng)
+        sentences, style = TEST if task.split == "test" else TRAIN, Style()
+        if task.varied:
+            sentences, style = shuffled(sentences, rng), varied_style(rng)
+            base, low, high = options[rng.integers(len(options))]
+            voice = Voice(base, float(rng.uniform(low - 0.05, high + 0.05)))
+        speech = speak(voice, sentences, count / FPS, rng)
+        motion = move(body.action_names, speech, np.arange(count) / FPS, rng, style)
         painter = Painter(body, person, surroundings(task.size, rng), task.size)
         gaps: list[float] = []
         points: list[np.ndarray] = []
@@ -160,6 +166,11 @@ def main() -> None:
     parser.add_argument("--splits", default="9:1:2", help="identities train:val:test, scaled to --identities")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--crf", type=int, default=16, help="x264 quality")
+    parser.add_argument(
+        "--varied",
+        action="store_true",
+        help="each clip: its own voice, way of moving the mouth, sentences of mixed words",
+    )
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
 
@@ -167,7 +178,7 @@ def main() -> None:
     ends = np.round(np.cumsum(shares) / shares.sum() * args.identities).astype(int)
     tasks = [
         Task(args.out, ("train", "val", "test")[int(np.searchsorted(ends, i, side="right"))], i, args.clips,
-             args.seconds, args.size, args.seed, args.crf)
+             args.seconds, args.size, args.seed, args.crf, args.varied)
         for i in range(args.first, args.identities)
     ]  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
@@ -186,7 +197,7 @@ def main() -> None:
         "source": f"scripts/render_corpus.py, anny {importlib.metadata.version('anny')}, flite {_flite_version()}",
         "command": f"{earlier}python scripts/render_corpus.py {first}--identities {args.identities} "
         f"--clips {args.clips} --seconds {args.seconds} --size {args.size} --splits {args.splits} --seed {args.seed} "
-        f"--crf {args.crf}",
+        f"--crf {args.crf}{' --varied' * args.varied}",
     }
     record.write_text(json.dumps(provenance, indent=2) + "\n")
 

@@ -26,6 +26,7 @@ from fctfg.models.audio_encoder import AudioEncoder, AudioEncoderConfig
 from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
 from fctfg.models.experts.arcface import ArcFace, ArcFaceConfig
 from fctfg.models.experts.arcface_onnx import ArcFaceONNX, ArcFaceONNXConfig
+from fctfg.models.experts.landmark_sync import LandmarkSync, LandmarkSyncConfig
 from fctfg.models.experts.lpips import LPIPS, LPIPSConfig
 from fctfg.models.experts.syncnet import SyncNet, SyncNetConfig
 from fctfg.models.experts.syncnet_v2 import SyncNetV2, SyncNetV2Config
@@ -54,6 +55,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
     "syncnet_v2": (SyncNetV2, SyncNetV2Config),
     "perceptual": (VGG19, VGGConfig),
     "lpips": (LPIPS, LPIPSConfig),
+    "landmark_sync": (LandmarkSync, LandmarkSyncConfig),
 }
 """Name in a file -> (network, its config)."""
 

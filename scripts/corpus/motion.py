@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from corpus.speech import Speech, articulate
+from corpus.speech import Speech, Style, articulate
 
 MAX_YAW, MAX_PITCH, MAX_ROLL = 25.0, 11.0, 8.0  # degrees
 JAW_ACTION = 0.56  # strength of anny's jawOpen at a jaw opening of 1
@@ -43,14 +43,16 @@ def _blinks(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def move(action_names: tuple[str, ...], speech: Speech, times: np.ndarray, rng: np.random.Generator) -> Motion:
-    """Draw the motion of one clip at `times` [T] seconds; the mouth follows the speech exactly."""
+def move(
+    action_names: tuple[str, ...], speech: Speech, times: np.ndarray, rng: np.random.Generator, style: Style
+) -> Motion:
+    """Draw the motion of one clip at `times` [T] seconds; the mouth follows the speech in the person's style."""
     yaw = _wander(times, rng.uniform(5, 13), MAX_YAW, rng)
     pitch = _wander(times, rng.uniform(2, 5), MAX_PITCH - 2, rng) + 2
     roll = _wander(times, rng.uniform(1.5, 4), MAX_ROLL, rng)
     shift = np.stack([_wander(times, 0.004, 0.012, rng), 0 * times, _wander(times, 0.003, 0.008, rng)], 1)
     blink = _blinks(times, rng)
-    mouth, visemes = articulate(speech, times)
+    mouth, visemes = articulate(speech, times, style)
     effort = rng.uniform(0.88, 1.1)
     is_open = 1 - mouth["closed"]
     jaw = np.clip(mouth["jaw"] * effort, 0, 1) * (0.12 + 0.88 * is_open)

@@ -1,5 +1,7 @@
 """What the rendered people say: short sentences written for this corpus."""
 
+import numpy as np
+
 TRAIN = (
     "We opened the map on the kitchen table.",
     "My brother paints boats in the summer.",
@@ -73,3 +75,18 @@ TEST = (
     "Both paths go up to the farmhouse.",
     "You should wear something warm.",
 )
+
+
+def shuffled(sentences: tuple[str, ...], rng: np.random.Generator) -> tuple[str, ...]:
+    """As many sentences of the same words, in another order and without sense, each of three to nine words.
+
+    One word in eight is followed by a comma, which the voices read as a pause.
+    """
+    words = [word.strip(",") for sentence in sentences for word in sentence.lower().rstrip(".?").split()]
+    words = [words[i] + "," * (rng.uniform() < 1 / 8) for i in rng.permutation(len(words))]
+    ends = np.cumsum(rng.integers(3, 10, size=len(sentences)))
+    return tuple(
+        " ".join(words[a:b]).rstrip(",").capitalize() + "."
+        for a, b in zip([0, *ends], ends, strict=False)
+        if words[a:b]
+    )

@@ -3,7 +3,7 @@
 import subprocess
 import tempfile
 import wave
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,32 @@ class Voice:
 
     base: str
     warp: float
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a person's mouth moves for the same phones; the defaults are the corpus's one way of speaking."""
+
+    smooth: float = _SMOOTH  # s, standard deviation of the coarticulation
+    firmness: float = 1.0  # of the closure on p, b, m: 1 is complete
+    lead: np.ndarray = field(default_factory=lambda: np.zeros(len(CHANNELS)))  # s, by which a channel is early
+    gain: dict[str, np.ndarray] = field(default_factory=dict)  # viseme: factor of each channel's target
+    rest: np.ndarray = field(default_factory=lambda: np.zeros(len(CHANNELS)))  # added to the targets in pauses
+
+
+def varied_style(rng: np.random.Generator) -> Style:
+    """Draw a person's way of speaking: wider than people differ, so that nothing can rely on one of them."""
+    channels, visemes = len(CHANNELS), sorted({name for name, _ in _V.values()})
+    general = rng.uniform(0.6, 1.3) * np.exp(rng.normal(size=channels) * 0.25)
+    rest = np.zeros(channels)
+    rest[:3] = rng.uniform(0, 0.3, size=3) * (rng.uniform() < 0.5)
+    return Style(
+        smooth=rng.uniform(0.018, 0.055),
+        firmness=rng.uniform(0.5, 1.0),
+        lead=rng.normal() * 0.008 + rng.normal(size=channels) * 0.012,
+        gain={name: general * np.exp(rng.normal(size=channels) * 0.35) for name in visemes},
+        rest=rest,
+    )
 
 
 @dataclass(frozen=True)
@@ -121,11 +147,11 @@ def viseme(phone: str) -> str:
     return _entry(_GLIDES.get(phone, (phone,))[0])[0]
 
 
-def articulate(speech: Speech, times: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
+def articulate(speech: Speech, times: np.ndarray, style: Style) -> tuple[dict[str, np.ndarray], list[str]]:
     """What the mouth does at `times` [T] seconds: each channel [T] in [0, 1] plus "closed", and the visemes.
 
-    Targets of neighbouring phones blend with a Gaussian of 30 ms; p, b and m close the lips completely at their
-    middle, however short they are. The jaw opens wider where the sound is louder.
+    Targets of neighbouring phones blend with a Gaussian of `style.smooth`; p, b and m close the lips at their middle,
+    however short they are and completely if `style` is firm. The jaw opens wider where the sound is louder.
     """
     seconds = len(speech.samples) / SAMPLE_RATE
     clock = np.arange(0, seconds + _STEP, _STEP)
@@ -134,12 +160,16 @@ def articulate(speech: Speech, times: np.ndarray) -> tuple[dict[str, np.ndarray]
         halves = _GLIDES.get(name, (name,))
         for i, half in enumerate(halves):
             a, b = (start + (end - start) * k / len(halves) for k in (i, i + 1))
-            target[(clock >= a) & (clock < b)] = _entry(half)[1]
+            shape, values = _entry(half)
+            here = (clock >= a) & (clock < b)
+            target[here] = np.clip(np.array(values) * style.gain.get(shape, 1.0), 0, 1)
+            if shape == "sil":
+                target[here] += style.rest
         if viseme(name) == "PP":
             middle, width = (start + end) / 2, max(end - start, _CLOSURE) / 2
             closed = np.maximum(closed, np.clip((width + 0.030 - np.abs(clock - middle)) / 0.030, 0, 1))
-    reach = np.arange(-round(4 * _SMOOTH / _STEP), round(4 * _SMOOTH / _STEP) + 1) * _STEP
-    kernel = np.exp(-0.5 * (reach / _SMOOTH) ** 2)
+    reach = np.arange(-round(4 * style.smooth / _STEP), round(4 * style.smooth / _STEP) + 1) * _STEP
+    kernel = np.exp(-0.5 * (reach / style.smooth) ** 2)
     kernel /= kernel.sum()
     edge = len(kernel) // 2
     padded = np.pad(target, ((edge, edge), (0, 0)), mode="edge")
@@ -147,7 +177,7 @@ def articulate(speech: Speech, times: np.ndarray) -> tuple[dict[str, np.ndarray]
     power = np.convolve(speech.samples.astype(np.float64) ** 2, np.ones(800) / 800, "same")
     loud = np.sqrt(np.interp(clock, np.arange(len(power)) / SAMPLE_RATE, power))
     smooth[:, 0] *= 0.8 + 0.35 * np.clip(loud / np.quantile(loud, 0.9), 0, 1)
-    out = {name: np.interp(times, clock, smooth[:, k]) for k, name in enumerate(CHANNELS)}
-    out["closed"] = np.interp(times, clock, closed)
+    out = {name: np.interp(times + style.lead[k], clock, smooth[:, k]) for k, name in enumerate(CHANNELS)}
+    out["closed"] = style.firmness * np.interp(times, clock, closed)
     names = [next((viseme(n) for n, a, b in speech.phones if a <= t < b), "sil") for t in times]
     return out, names
