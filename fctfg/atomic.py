@@ -12,22 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fctfg.errors import FctfgError
+from fctfg.errors import WriteError
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}(\.[^.]+)?")  # the names that `atomic_path` gives
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}  # the last: in /proc, where nothing can be made
 _NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 
 
-def write_error(error: OSError, path: Path) -> FctfgError | None:
+def write_error(error: OSError, path: Path) -> WriteError | None:
     """The sentence for a failed write of `path`, or None when the error is not about writing there."""
     if error.errno in _FULL:
-        return FctfgError(f"cannot write {path}: no space left on the disk of {path.parent}; free some and run again")
+        return WriteError(f"cannot write {path}: no space left on the disk of {path.parent}; free some and run again")
     if error.errno in _FORBIDDEN:
-        return FctfgError(f"cannot write {path}: {path.parent} is not writable; choose another folder")
+        return WriteError(f"cannot write {path}: {path.parent} is not writable; choose another folder")
     if error.errno in _NOT_A_FOLDER:
-        return FctfgError(
+        return WriteError(
             f"cannot write {path}: {path.parent} is not a folder (or lies below a file); choose another one"
         )
     return None

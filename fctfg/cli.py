@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import fctfg
+from fctfg.cli_data import add_data
 from fctfg.cli_weights import add_weights
 from fctfg.errors import FctfgError, UsageError
 from fctfg.host_memory import keep_freed_memory
@@ -44,15 +45,33 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the demo")
     demo.set_defaults(run=_demo)
 
-    prepare = commands.add_parser("prepare", help="raw videos to a clip data set", **STYLE)
-    prepare.add_argument("source", type=Path, help="a video, or a folder of videos (folder name = identity)")
+    prepare = commands.add_parser("prepare", help="raw videos to a clip data set; the same again continues", **STYLE)
+    prepare.add_argument("source", type=Path, help="a video, or a folder of videos")
     prepare.add_argument("--out", type=Path, required=True, help="folder of the data set")
+    prepare.add_argument(
+        "--layout",
+        choices=("folder", "voxceleb2", "hdtf", "mead", "lrs2", "grid"),
+        default="folder",
+        help="how files are named; folder: the uppermost folder is the person",
+    )
     prepare.add_argument("--size", type=int, default=256, help="side of the square clips, pixels")
     prepare.add_argument("--min-frames", type=int, default=64, help="shortest clip, frames at 25 a second")
     prepare.add_argument("--max-frames", type=int, default=1024, help="longest clip; longer ones are divided")
     prepare.add_argument("--val", type=float, default=0.05, help="share of identities for validation")
     prepare.add_argument("--test", type=float, default=0.05, help="share of identities for the test")
-    prepare.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    prepare.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes; 0: in this one, to look for errors"
+    )
+    prepare.add_argument(
+        "--shard", default="1/1", metavar="I/N", help="this is the I-th of N calls that share the work"
+    )
+    prepare.add_argument("--engine", choices=("local", "ray"), default="local", help="processes here, or a Ray cluster")
+    prepare.add_argument(
+        "--patience", type=float, default=120, help="seconds without a frame until a video is given up"
+    )
+    prepare.add_argument(
+        "--form", choices=("jpeg", "raw"), default="jpeg", help="how frames are stored; raw is 10 x as large"
+    )
     prepare.add_argument(
         "--detector",
         choices=("dlib", "dlib-cnn", "insightface"),
@@ -60,6 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="face detector; dlib-cnn also finds turned faces, at 1/70 of the speed on a CPU",
     )
     prepare.add_argument("--detector-weights", type=Path, help="folder of insightface's models")
+    prepare.add_argument(
+        "--correct-offset", action="store_true", help="move the sound to the lips where the sync expert is sure"
+    )
     prepare.add_argument("--licence", default="", help="licence of the videos, kept with every clip")
     prepare.add_argument("--consent", default="", help="consent of the people shown, kept with every clip")
     prepare.set_defaults(run=_prepare)
@@ -79,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument("--batch", type=int, default=4, help="windows of 5 frames computed together")
     generate.set_defaults(run=_generate)
 
+    add_data(commands, STYLE)
     add_weights(commands, STYLE)
 
     bench = commands.add_parser("bench", help="speed and memory on this machine", **STYLE)
@@ -98,6 +121,17 @@ def build_parser() -> argparse.ArgumentParser:
     networks.add_argument("--no-memory", action="store_true", help="no peak memory (one process per candidate)")
     networks.add_argument("--json", type=Path, help="file to write the figures to")
     networks.set_defaults(run=_bench)
+    data = benches.add_parser("data", help="samples per second, and how long training waits for them", **STYLE)
+    data.add_argument("root", type=Path, help="folder of the data set")
+    data.add_argument("--batch", type=int, default=32, help="samples of a step")
+    data.add_argument("--frames", type=int, default=5, help="driving frames of a sample")
+    data.add_argument("--step-ms", type=float, default=100.0, help="time of a training step on the GPU, ms")
+    data.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4], help="threads that read ahead")
+    data.add_argument("--processes", action="store_true", help="also torch's DataLoader with so many processes")
+    data.add_argument("--view", help="name of a view of the data set; none: all clips")
+    data.add_argument("--seconds", type=float, default=3.0, help="time of each measurement, s")
+    data.add_argument("--json", type=Path, help="file to write the figures to")
+    data.set_defaults(run=_bench_data)
     return parser
 
 
@@ -128,7 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fctfg: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        print("fctfg: interrupted", file=sys.stderr)
+        goes_on = "; the same command goes on" if "prepare" in arguments[:2] else ""
+        print(f"fctfg: interrupted{goes_on}", file=sys.stderr)
         return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
@@ -161,7 +196,20 @@ def _prepare(options: argparse.Namespace) -> None:
         detector_weights=options.detector_weights,
         licence=options.licence,
         consent=options.consent,
+        layout=options.layout,
+        form=options.form,
+        correct_offset=options.correct_offset,
+        shard=_shard(options.shard),
+        engine=options.engine,
+        patience=options.patience,
     )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not slash or not number.isdecimal() or not count.isdecimal():
+        raise UsageError(f"--shard is I/N, as in 3/16, not {text!r}")
+    return int(number), int(count)
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -197,5 +245,21 @@ def _bench(options: argparse.Namespace) -> None:
         threads=options.threads,
         compiled=not options.no_compile,
         memory=not options.no_memory,
+        out=options.json,
+    )
+
+
+def _bench_data(options: argparse.Namespace) -> None:
+    from fctfg.bench_data import bench_data
+
+    bench_data(
+        options.root,
+        batch=options.batch,
+        frames=options.frames,
+        step_ms=options.step_ms,
+        workers=tuple(dict.fromkeys(options.workers)),
+        processes=options.processes,
+        view=options.view,
+        seconds=options.seconds,
         out=options.json,
     )

@@ -18,7 +18,6 @@ from fctfg.report import (
     Curves,
     Facts,
     Gallery,
-    Media,
     Notice,
     Section,
     Table,
@@ -27,6 +26,7 @@ from fctfg.report import (
     duration_text,
     write_report,
 )
+from fctfg.report_media import Media
 
 STATEMENT = (
     "This is a smoke run: small networks, a few minutes of training, faces that were rendered. It shows that every "
@@ -160,11 +160,14 @@ def _steps(data: Path, steps: Sequence[tuple[str, float]]) -> Section:
         kept = manifest.kept(split)
         seconds = sum(kept.column("n_frames")) / FPS
         rows.append((split, str(len(kept.identities)), str(len(kept)), duration_text(seconds)))
-    size = manifest.kept().column("size")[0]
     rejected = [clip for clip in manifest if clip.reject_reason is not None]
     blocks: list[Block] = [
         Timeline(steps),
-        Table(("split", "people", "clips", "length"), rows, caption=f"The prepared clips, {size} x {size} pixels"),
+        Table(
+            ("split", "people", "clips", "length"),
+            rows,
+            caption=f"The prepared clips, {manifest.size} x {manifest.size} pixels",
+        ),
     ]
     if rejected:
         reasons = "; ".join(f"{clip.source}: {clip.reject_reason}" for clip in rejected)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fctfg.atomic import make_folder, write_json
+from fctfg.atomic import atomic_path, make_folder, write_json
 from fctfg.data.manifest import Clip, read_manifest
+from fctfg.data.shards import ClipReader
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
 from fctfg.held_out import compare_frames, enlarged, measured_jaw, rendered_jaw
-from fctfg.media import FPS, SAMPLE_RATE, read_audio, read_frames, write_image, write_video
+from fctfg.media import FPS, SAMPLE_RATE, read_frames, write_image, write_video
 from fctfg.metrics.jaw import pearson
 
 Generate = Callable[[Path, Path, Path, Path], None]
@@ -61,20 +62,22 @@ def make_result(data: Path, corpus: Path, out: Path, generate: Generate) -> Figu
     Raises:
         FctfgError: there is no test clip, or a file is damaged.
     """
-    clips = list(read_manifest(data).kept("test"))
-    if not clips:
+    manifest = read_manifest(data).kept("test")
+    if not len(manifest):
         raise FctfgError(f"{data} has no clip in its test split; prepare it from a corpus that holds people out")
-    clip = clips[0]
+    clip, reader = manifest[0], ClipReader(manifest)
     make_folder(out)
-    true = np.stack(list(read_frames(data / clip.path)))  # [T, H, W, 3]
-    portrait, video = out / "portrait.png", out / "generated.mp4"
+    true = reader.whole(clip)
+    portrait, video, film = out / "portrait.png", out / "generated.mp4", out / "driver.mov"
     write_image(portrait, true[0])
-    generate(portrait, data / clip.audio, data / clip.path, video)
+    with atomic_path(film) as temporary:
+        temporary.write_bytes(reader.film(clip))
+    generate(portrait, film, film, video)
     made = np.stack(list(read_frames(video)))
     count = min(len(made), len(true))
     true, made = true[:count], made[:count]
     figures, curves = _measure(clip, true, made, rendered_jaw(corpus, clip)[:count])
-    sound = read_audio(data / clip.audio)
+    sound = reader.sound(clip)
     write_video(out / "compared.mp4", _side_by_side(true, made), audio=sound[: round(count / FPS * SAMPLE_RATE)])
     write_json(out / "jaw.json", curves)
     write_json(out / "figures.json", asdict(figures))

@@ -10,3 +10,7 @@ class FctfgError(Exception):
 
 class UsageError(FctfgError):
     """The command itself is wrong (an unknown option or setting): exit status 2 instead of 1."""
+
+
+class WriteError(FctfgError):
+    """Something cannot be written: the disk is full, or the folder not writable. Nothing else can be done there."""

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fctfg.data.clip import read_clip
 from fctfg.data.manifest import Clip
+from fctfg.data.shards import ClipReader
 from fctfg.demo_corpus import truth
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
 from fctfg.inference import TalkingFace
-from fctfg.media import FPS, SAMPLE_RATE, read_wav
+from fctfg.media import FPS, SAMPLE_RATE
 from fctfg.metrics.jaw import measure_jaw_opening, pearson
 from fctfg.metrics.psnr import psnr
 from fctfg.metrics.ssim import ssim
@@ -115,13 +115,13 @@ def _other_mouths(frames: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def measure_clip(
-    model: TalkingFace, data: Path, corpus: Path | None, clip: Clip, other: Clip | None, detector: DlibDetector
+    model: TalkingFace, data: ClipReader, corpus: Path | None, clip: Clip, other: Clip | None, detector: DlibDetector
 ) -> dict[str, float]:
     """Generates a clip from its first frame, driven by itself, and measures it.
 
     Args:
         model: generates.
-        data: the prepared data set; the clip is held in memory as a whole.
+        data: reads the prepared data set; the clip is held in memory as a whole.
         corpus: the rendered corpus that it was prepared from; None measures no jaw, and needs no other clip.
         clip: source, driver, and the right sound.
         other: a clip of another person, whose sound is the wrong one.
@@ -139,20 +139,20 @@ def measure_clip(
     Raises:
         FctfgError: a file is missing or damaged, or the ground truth is shorter than the clip.
     """
-    true = read_clip(data / clip.path, range(clip.n_frames))
-    hidden = _other_mouths(true, clip.points)
+    true = data.whole(clip)
+    hidden = _other_mouths(true, data.track(clip)["points"])
 
     def speaks(audio: np.ndarray, driver: np.ndarray) -> np.ndarray:
         samples = audio[: round(len(driver) * SAMPLE_RATE / FPS)]
         return np.stack(list(model.animate(true[0], samples, driver, batch=8)))
 
-    sound = read_wav(data / clip.audio)
+    sound = data.sound(clip)
     own, unseen = speaks(sound, true), speaks(sound, hidden)
-    figures = compare_frames(own, true) | compare_faces(own, true, clip.boxes)
+    figures = compare_frames(own, true) | compare_faces(own, true, data.track(clip)["box"])
     figures["psnr_hidden_lips"] = compare_frames(unseen, true)["psnr"]
     if corpus is None or other is None:
         return figures
-    wrong = read_wav(data / other.audio)
+    wrong = data.sound(other)
     jaw, other_jaw = rendered_jaw(corpus, clip), rendered_jaw(corpus, other)
     both = min(clip.n_frames, other.n_frames)
     swapped, unseen_swapped = speaks(wrong, true[:both]), speaks(wrong, hidden[:both])
@@ -168,12 +168,12 @@ def measure_clip(
     }
 
 
-def picture(model: TalkingFace, data: Path, clips: Sequence[Clip], moments: int = 4) -> np.ndarray:
+def picture(model: TalkingFace, data: ClipReader, clips: Sequence[Clip], moments: int = 4) -> np.ndarray:
     """What a model makes of clips driven by themselves with their own sound, to be looked at.
 
     Args:
         model: generates.
-        data: the prepared data set.
+        data: reads the prepared data set.
         clips: one pair of rows each: the true frames above, the generated ones below.
         moments: frames of each clip, evenly spread; they follow the source, its first frame, which stands above alone.
 
@@ -182,8 +182,8 @@ def picture(model: TalkingFace, data: Path, clips: Sequence[Clip], moments: int 
     """
     rows = []
     for clip in clips:
-        true = read_clip(data / clip.path, range(clip.n_frames))
-        made = np.stack(list(model.animate(true[0], read_wav(data / clip.audio), true, batch=8)))
+        true = data.whole(clip)
+        made = np.stack(list(model.animate(true[0], data.sound(clip), true, batch=8)))
         shown = np.linspace(0, clip.n_frames - 1, moments + 1).round().astype(int)[1:]
         blank = np.full_like(true[:1], 255)
         for first, frames in ((true[:1], true), (blank, made)):

@@ -1,6 +1,5 @@
 """A report as one HTML file: text, figures, curves, pictures and videos, all inside it, readable on a phone."""
 
-import base64
 import csv
 import math
 from collections.abc import Sequence
@@ -11,11 +10,12 @@ from pathlib import Path
 from fctfg.atomic import atomic_path
 from fctfg.chart import Series, line_chart, number_text
 from fctfg.errors import FctfgError
+from fctfg.histogram import Bins, histogram_chart
+from fctfg.report_media import Media, Picture, figure
+from fctfg.report_style import STYLE
 
 # A metric with such an ending is what the one without it is to be compared with; both go into one chart.
 REFERENCES = ("_chance", "_copy_source")
-
-MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
 
 
 @dataclass(frozen=True)
@@ -60,25 +60,67 @@ class Timeline:
 
 
 @dataclass(frozen=True)
-class Media:
-    """A picture (png, jpg) or a video (mp4) that is embedded into the report, with a caption.
+class Gallery:
+    """Pictures and videos beside each other where the screen is wide enough.
 
     Attributes:
-        path: the file.
-        caption: what it shows.
-        wide: takes a row of its own in a gallery.
+        media: in order.
+        column: least width of a column in rem; None stretches what there is over the whole width.
     """
 
-    path: Path
-    caption: str
-    wide: bool = False
+    media: Sequence[Media | Picture]
+    column: float | None = None
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """Pictures and videos beside each other where the screen is wide enough."""
+class Heading:
+    """A title within a section."""
 
-    media: Sequence[Media]
+    text: str
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars of lengths that can be compared: (name, value, what is written beside it) each; values are not negative."""
+
+    bars: Sequence[tuple[str, float, str]]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How values are spread.
+
+    Attributes:
+        title: of what.
+        unit: of the values; may be empty.
+        meaning: in one line.
+        bins: the counts.
+        limits: values that are drawn as lines.
+        notes: lines below.
+    """
+
+    title: str
+    unit: str
+    meaning: str
+    bins: Bins
+    limits: Sequence[float] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """Histograms beside each other, with a key that names what is drawn.
+
+    Attributes:
+        histograms: in order.
+        all_name, chosen_name, limit_name: what the pale bars, the firm ones and the lines are; empty ones are not
+            named.
+    """
+
+    histograms: Sequence[Histogram]
+    all_name: str = ""
+    chosen_name: str = ""
+    limit_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,7 +144,9 @@ class Curves:
     leave_out: Sequence[str] = ()
 
 
-Block = Text | Notice | Facts | Table | Timeline | Media | Gallery | Chart | Curves
+Block = (
+    Text | Notice | Heading | Facts | Table | Timeline | Bars | Media | Picture | Gallery | Chart | Curves | Histograms
+)
 
 
 @dataclass(frozen=True)
@@ -195,17 +239,18 @@ def _html(block: Block) -> str:
                 f'<div class="wide"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n'
             )
         case Timeline(steps):
-            longest = max((seconds for _, seconds in steps), default=0.0) or 1.0
-            rows = "".join(
-                f"<li><span>{escape(step)}</span><time>{duration_text(seconds)}</time>"
-                f'<i style="width:{100 * seconds / longest:.1f}%"></i></li>'
-                for step, seconds in steps
-            )
-            return f'<ol class="timeline">{rows}</ol>\n'
-        case Media():
-            return _figure(block)
-        case Gallery(media):
-            return f'<div class="gallery">{"".join(map(_figure, media))}</div>\n'
+            return _bars("timeline", [(step, seconds, duration_text(seconds)) for step, seconds in steps])
+        case Bars(bars):
+            return _bars("bars", bars)
+        case Heading(text):
+            return f'<h3 class="line">{escape(text)}</h3>\n'
+        case Media() | Picture():
+            return figure(block)
+        case Gallery(media, column):
+            kind = '"gallery"' if column is None else f'"gallery columns" style="--column: {column:g}rem"'
+            return f"<div class={kind}>{''.join(map(figure, media))}</div>\n"
+        case Histograms(histograms):
+            return _key(block) + f'<div class="curves">{"".join(map(_histogram, histograms))}</div>\n'
         case Chart(title, series):
             legend = "".join(_legend(number, name) for number, (name, _) in enumerate(series))
             return (
@@ -215,21 +260,29 @@ def _html(block: Block) -> str:
             return _curves(metrics, leave_out)
 
 
-def _figure(media: Media) -> str:
-    kind = MEDIA_TYPES.get(media.path.suffix.lower())
-    if kind is None:
-        raise FctfgError(f"{media.path} is neither a picture nor a video that a report can hold; use png, jpg or mp4")
-    try:
-        content = base64.b64encode(media.path.read_bytes()).decode("ascii")
-    except OSError as error:
-        raise FctfgError(f"cannot read {media.path} for the report: {error.strerror}; run again to make it") from error
-    source = f'src="data:{kind};base64,{content}"'
-    if kind.startswith("video/"):
-        element = f'<video controls loop playsinline preload="auto" {source}></video>'
-    else:
-        element = f'<img alt="{escape(media.caption)}" {source}>'
-    row = ' class="wide"' if media.wide else ""
-    return f"<figure{row}>{element}<figcaption>{escape(media.caption)}</figcaption></figure>\n"
+def _bars(kind: str, bars: Sequence[tuple[str, float, str]]) -> str:
+    longest = max((value for _, value, _ in bars), default=0.0) or 1.0
+    rows = "".join(
+        f"<li><span>{escape(name)}</span><time>{escape(text)}</time>"
+        f'<i style="width:{100 * value / longest:.1f}%"></i></li>'
+        for name, value, text in bars
+    )
+    return f'<ol class="{kind}">{rows}</ol>\n'
+
+
+def _key(block: Histograms) -> str:
+    names = {"all": block.all_name, "chosen": block.chosen_name, "limit": block.limit_name}
+    entries = "".join(f'<i class="{kind}"></i>{escape(name)}' for kind, name in names.items() if name)
+    return f'<p class="key">{entries}</p>\n' if entries else ""
+
+
+def _histogram(block: Histogram) -> str:
+    unit = f"<small>{escape(block.unit)}</small>" if block.unit else ""
+    lines = "<br>".join(map(escape, (block.meaning, *block.notes)))
+    chart = histogram_chart(block.title, block.bins, block.limits)
+    return (
+        f'<figure class="curve"><h3>{escape(block.title)} {unit}</h3>{chart}<figcaption>{lines}</figcaption></figure>'
+    )
 
 
 def _legend(number: int, text: str) -> str:
@@ -257,56 +310,3 @@ def _curves(metrics: Path, leave_out: Sequence[str]) -> str:
     if not charts:
         raise FctfgError(f"{metrics} holds no finite value of any term; the run has not logged anything yet")
     return f'<div class="curves">{"".join(charts)}</div>\n'
-
-
-STYLE = """
-:root { color-scheme: light dark; --page: #f7f7f5; --card: #ffffff; --ink: #1d1f23; --quiet: #646973; --rule: #e2e2de;
-  --accent: #2f6f8f; --warn: #fff3d6; --warn-ink: #5b4300;
-  --series-0: #2f6f8f; --series-1: #d2691e; --series-2: #5f8f3f; --series-3: #8a5fa8; }
-@media (prefers-color-scheme: dark) { :root { --page: #15171a; --card: #1e2125; --ink: #e9e9e6; --quiet: #9aa0aa;
-  --rule: #33373d; --accent: #6fb3d2; --warn: #3a2f12; --warn-ink: #f3dfa8;
-  --series-0: #6fb3d2; --series-1: #f0975a; --series-2: #9cc77a; --series-3: #c3a0dd; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-header, main { max-width: 62rem; margin: 0 auto; padding: 0 1rem; }
-header { padding-top: 2.5rem; }
-h1 { font-size: clamp(1.6rem, 5vw, 2.3rem); line-height: 1.15; margin: 0 0 .6rem; letter-spacing: -.01em; }
-h2 { font-size: 1.25rem; margin: 0 0 .8rem; }
-h3 { font-size: .9rem; margin: 0 0 .3rem; display: flex; flex-wrap: wrap; gap: .2rem .9rem; align-items: baseline; }
-h3 span { font-weight: 400; color: var(--quiet); font-size: .8rem; }
-h3 span::before { content: ""; display: inline-block; width: .8em; height: .2em; margin-right: .35em;
-  vertical-align: middle; background: var(--line); }
-p { margin: 0 0 .9rem; max-width: 46rem; }
-.lead { color: var(--quiet); font-size: 1.08rem; }
-section { background: var(--card); border: 1px solid var(--rule); border-radius: 12px; padding: 1.2rem;
-  margin: 1.2rem 0; }
-.notice { background: var(--warn); color: var(--warn-ink); border-radius: 8px; padding: .8rem 1rem; max-width: none; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem; margin: 0 0 1rem; }
-.facts div { border: 1px solid var(--rule); border-radius: 8px; padding: .7rem .9rem; }
-.facts b { display: block; font-size: 1.45rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
-.facts span { color: var(--quiet); font-size: .85rem; }
-.wide { overflow-x: auto; margin: 0 0 1rem; }
-table { border-collapse: collapse; min-width: 60%; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--quiet); font-size: .9rem; padding-bottom: .4rem; }
-th, td { padding: .35rem .9rem .35rem 0; text-align: right; border-bottom: 1px solid var(--rule); }
-th { font-weight: 600; font-size: .85rem; color: var(--quiet); }
-th:first-child, td:first-child { text-align: left; }
-.timeline { list-style: none; margin: 0 0 1rem; padding: 0; }
-.timeline li { display: grid; grid-template-columns: 1fr auto; gap: .1rem 1rem; padding: .3rem 0; }
-.timeline time { color: var(--quiet); font-variant-numeric: tabular-nums; }
-.timeline i { grid-column: 1 / -1; height: 6px; min-width: 2px; border-radius: 3px; background: var(--accent); }
-figure { margin: 0 0 1rem; }
-figure img, figure video { display: block; width: 100%; height: auto; border-radius: 8px; background: #000; }
-figcaption { color: var(--quiet); font-size: .88rem; margin-top: .35rem; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); gap: 1rem; }
-.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: .4rem 1.4rem; }
-.curve { max-width: 34rem; }
-figure.wide { grid-column: 1 / -1; }
-.chart { display: block; width: 100%; height: auto; }
-.chart text { font: 10px system-ui, sans-serif; fill: var(--quiet); }
-.chart .grid { stroke: var(--rule); stroke-width: 1; }
-.chart polyline { fill: none; stroke: var(--line); stroke-linejoin: round; }
-.chart .line { stroke-width: 1.8; }
-.chart .raw { stroke-width: .8; opacity: .3; }
-.chart .dot { fill: var(--line); }
-"""

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from fctfg.atomic import write_json
 from fctfg.data.manifest import SPLITS, Clip, read_manifest
+from fctfg.data.shards import ClipReader
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
 from fctfg.held_out import measure_clip, partners, picture, summary
@@ -43,15 +44,13 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> None:
     """Generates, measures and writes what the options ask for."""
     model, detector = TalkingFace.from_pretrained(options.weights), DlibDetector()
-    clips = list(read_manifest(options.data).kept(options.split))
+    manifest = read_manifest(options.data).kept(options.split)
+    reader, clips = ClipReader(manifest), list(manifest)
     if not clips:
         raise FctfgError(f"{options.data} has no clip in its split '{options.split}'")
     others = [None] * len(clips) if options.corpus is None else partners(clips)
     pairs = list(zip(clips, others, strict=True))
-    rows = [
-        measure_clip(model, options.data, options.corpus, clip, other, detector)
-        for clip, other in track(pairs, "clips")
-    ]
+    rows = [measure_clip(model, reader, options.corpus, clip, other, detector) for clip, other in track(pairs, "clips")]
     figures = summary(rows, [clip.identity for clip in clips])
     named = [
         {"clip": clip.id, "swapped_with": other and other.id} | row
@@ -62,7 +61,7 @@ def measure(options: argparse.Namespace) -> None:
         first: dict[str, Clip] = {}
         for clip in clips:
             first.setdefault(clip.identity, clip)
-        write_image(options.picture, picture(model, options.data, list(first.values())[:PEOPLE_SHOWN]))
+        write_image(options.picture, picture(model, reader, list(first.values())[:PEOPLE_SHOWN]))
     table = Table("figure", "mean over people", "standard error", "people", "clips")
     for name, figure in figures.items():
         values = (f"{figure[key]:.3f}" for key in ("mean", "standard_error"))

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+from clip_sets import store, write_set
 
-from fctfg.data.manifest import Clip, write_manifest
-from fctfg.media import write_video, write_wav
+from fctfg.data.manifest import Clip
 
 POINTS = np.array([[0.37, 0.4], [0.63, 0.4], [0.5, 0.55], [0.4, 0.7], [0.6, 0.7]], np.float32)
 
@@ -35,23 +35,10 @@ def make(root: Path, size: int = 32, frames: int = 50) -> Path:
         time = np.arange(frames * 640) / 16000
         loud = np.interp(time, np.arange(frames) / 25, opening)
         name = f"p{number // 2}_{number % 2}"
-        write_video(root / f"{name}.mp4", pictures, crf=8, gop=12)
-        write_wav(root / f"{name}.wav", (0.5 * loud * np.sin(2 * np.pi * 300 * time)).astype(np.float32))
         points = POINTS[None] + np.stack([shift, np.zeros(frames)], 1)[:, None].astype(np.float32)
-        rows.append(
-            Clip(
-                id=name,
-                identity=f"p{number // 2}",
-                split="train" if number < 8 else "val",
-                source=name,
-                path=f"{name}.mp4",
-                audio=f"{name}.wav",
-                n_frames=frames,
-                size=size,
-                points=points,
-                boxes=np.zeros((frames, 4), np.float32),
-                licence="CC0-1.0",
-            )
+        sound = (0.5 * loud * np.sin(2 * np.pi * 300 * time)).astype(np.float32)
+        clip = Clip(
+            name, f"p{number // 2}", "train" if number < 8 else "val", source=name, licence="CC0-1.0", consent="signed"
         )
-    write_manifest(root, rows)
-    return root
+        rows.append(store(root, clip, np.stack(pictures), sound, points))
+    return write_set(root, rows, size)

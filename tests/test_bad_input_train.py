@@ -4,17 +4,16 @@ import resource
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import faces_data
 import pytest
 import torch
+from clip_sets import change_column
 from trained_runs import Place, arguments, checkpoint
 
 from fctfg.cli import main
-from fctfg.data.manifest import read_manifest, write_manifest
 
 pytestmark = pytest.mark.usefixtures("untracked")
 
@@ -208,7 +207,7 @@ def test_other_people_are_refused_where_each_is_a_class(
     (tmp_path / "data").mkdir()
     shutil.copytree(place[1] / "identity_expert", tmp_path / "runs" / "identity_expert")
     data = faces_data.make(tmp_path / "data")
-    write_manifest(data, [replace(clip, identity=f"other {clip.identity}") for clip in read_manifest(data)])
+    change_column(data, "identity", lambda identity, _: f"other {identity}")
     other = data, tmp_path / "runs"
     assert main(arguments(other, "identity_expert", None, "--trainer.max_epochs=3")) == 1
     assert "a class for each person" in capsys.readouterr().err
@@ -224,12 +223,12 @@ def test_leftovers_of_a_killed_run_are_removed(place: Place, tmp_path: Path) -> 
     assert not left.exists() and mine.exists()
 
 
-def test_a_lost_clip_is_named(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lost_shard_is_named(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = Path(shutil.copytree(place[0], tmp_path / "data"))
-    lost = next(data.rglob("*.mp4"))
+    (lost,) = (data / "shards").iterdir()
     lost.unlink()
     assert main(arguments((data, place[1]), "generator", "lost")) == 1
-    assert f"names {lost.name}, which is lost" in capsys.readouterr().err
+    assert f"{lost.name} is lost" in capsys.readouterr().err
     assert not (place[1] / "lost").exists()
 
 

@@ -3,15 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from clip_sets import change_column
 from trained_runs import Place, arguments
 
 from fctfg.cli import main
-from fctfg.data.manifest import read_manifest, write_manifest
 from fctfg.models.experts.vgg import VGG19, VGGConfig
 from fctfg.weights.licences import commercial_use, of_weights
 
@@ -67,8 +66,7 @@ def licensed(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Callable
     def make(licence: str) -> Path:
         folder = tmp_path_factory.mktemp("licensed") / "data"
         shutil.copytree(place[0], folder)
-        clips = list(read_manifest(folder))
-        write_manifest(folder, [replace(clip, licence=licence) if clip.identity == "p1" else clip for clip in clips])
+        change_column(folder, "licence", lambda identity, before: licence if identity == "p1" else before)
         return folder
 
     return make
@@ -105,6 +103,7 @@ def test_data_without_a_licence_are_refused(
 def test_free_data_and_weights_pass(place: Place) -> None:
     assert main(arguments(place, "encoder", "free", "--commercial-safe", *SHORT)) == 0
     assert card(place[1] / "free") == {"data": ["CC0-1.0"], "weights": {}}
+    assert json.loads((place[1] / "free" / "export" / "card.json").read_text())["consents"] == ["signed"]
     assert "commercial_safe: true" in (place[1] / "free" / "config.yaml").read_text()
 
 

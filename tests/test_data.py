@@ -1,21 +1,25 @@
 """Samples, their order, and their batches."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from clip_sets import store, write_set
+from torch.utils.data import default_collate
 
-from fctfg.data.augment import LEVEL, augment
-from fctfg.data.batch import Batch
-from fctfg.data.clip import read_clip
-from fctfg.data.dataset import TalkingClips, clip_mel, mirror_points
-from fctfg.data.manifest import Clip, write_manifest
-from fctfg.data.sampler import PositionSampler
+from fctfg.data.augmentation.pictures import PictureAugment
+from fctfg.data.augmentation.sound import SoundAugment
+from fctfg.data.batch import Batch, to_batch
+from fctfg.data.clip_file import FORMS
+from fctfg.data.dataset import FLIP, TalkingClips
+from fctfg.data.loader import BatchLoader
+from fctfg.data.manifest import Clip, read_manifest
+from fctfg.data.sampler import Key, PositionSampler
+from fctfg.data.shards import ClipReader
 from fctfg.errors import FctfgError
-from fctfg.media import write_video, write_wav
-from fctfg.ops.pixels import to_images
+from fctfg.ops.mel import mel_spectrogram
 
 SIZE, LENGTH = 32, 60
 
@@ -28,33 +32,22 @@ def _frames(tint: int) -> np.ndarray:
     return frames
 
 
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=FORMS)
+def clips(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of three people, two clips each; every frame tells its number."""
     root = tmp_path_factory.mktemp("clips")
-    rows = []
+    kept = []
     for number in range(6):
-        name = f"clip{number}"
-        write_video(root / f"{name}.mp4", _frames(40 * number), crf=0, gop=12)
         tone = np.sin(np.arange(LENGTH * 640) * (0.01 + 0.01 * number)).astype(np.float32) * 0.3
-        write_wav(root / f"{name}.wav", tone)
         points = np.random.default_rng(number).random((LENGTH, 5, 2)).astype(np.float32)
-        rows.append(
-            Clip(
-                id=name,
-                identity=f"person{number // 2}",
-                split="train",
-                source=name,
-                path=f"{name}.mp4",
-                audio=f"{name}.wav",
-                n_frames=LENGTH,
-                size=SIZE,
-                points=points,
-                boxes=np.zeros((LENGTH, 4), np.float32),
-            )
-        )
-    write_manifest(root, rows)
-    return root
+        clip = Clip(f"clip{number}", f"person{number // 2}", "train")
+        kept.append(store(root, clip, _frames(40 * number), tone, points, request.param))
+    return write_set(root, kept, SIZE, request.param, shard_bytes=200_000)
+
+
+def batch(data: TalkingClips, key: Key, changed: bool = False) -> Batch:
+    """One sample as a batch of one."""
+    return to_batch(default_collate([data[key]]), data.frames, changed)
 
 
 def _number(image: torch.Tensor) -> float:
@@ -62,108 +55,104 @@ def _number(image: torch.Tensor) -> float:
     return float((image[0].mean() + 1) * 127.5 / 4)
 
 
-def test_read_clip_gives_exactly_the_frames_asked_for(clips: Path) -> None:
-    asked = [57, 3, 4, 5, 30, 0, 31]
-    shown = [_number(image) for image in to_images(read_clip(clips / "clip1.mp4", asked))]
-    assert np.allclose(shown, asked, atol=0.9)
-    with pytest.raises(FctfgError, match="frame 60 is not in the clip"):
-        read_clip(clips / "clip1.mp4", [60])
+def _points(root: Path, name: str) -> torch.Tensor:
+    (clip,) = [clip for clip in read_manifest(root) if clip.id == name]
+    return torch.from_numpy(ClipReader(read_manifest(root)).track(clip)["points"])
+
+
+def test_reader_gives_exactly_what_was_stored(clips: Path) -> None:
+    manifest = read_manifest(clips)
+    assert len(set(manifest.column("shard"))) > 1
+    reader = ClipReader(manifest)
+    for number, clip in enumerate(manifest):
+        shown = reader.frames(clip, reader.track(clip, 7, 20))
+        assert shown.shape == (20, 3, SIZE, SIZE) and shown.dtype == torch.uint8
+        assert np.allclose(shown[:, 0].float().mean((1, 2)), np.arange(7, 27) * 4, atol=2)
+        assert np.allclose(shown[:, 1].float().mean((1, 2)), 40 * number, atol=2)
+        tone = np.sin(np.arange(LENGTH * 640) * (0.01 + 0.01 * number)) * 0.3
+        np.testing.assert_allclose(reader.sound(clip, 1000, 50), tone[1000:1050], atol=1e-4)
+        whole = mel_spectrogram(torch.from_numpy(reader.sound(clip)))
+        torch.testing.assert_close(reader.mel(clip), whole, atol=1e-5, rtol=0)
+        assert torch.equal(reader.mel(clip, 3, 9), reader.mel(clip)[:, 3:12])
 
 
 def test_sample_is_source_window_and_the_windows_own_sound(clips: Path) -> None:
     data = TalkingClips(clips, "train", frames=5)
+    reader = ClipReader(data.manifest)
     for index in range(12):
-        sample = data[(0, index)]
+        sample = batch(data, (0, index))
         start = int(sample.start)
-        shown = [_number(image) for image in sample.driving]
+        shown = [_number(image) for image in sample.driving[0]]
         assert np.allclose(shown, range(start, start + 5), atol=0.9)
-        clip = data.clips[int(sample.clip)]
-        assert torch.equal(sample.points, torch.from_numpy(clip.points[start : start + 5]))
-        matching = (torch.from_numpy(clip.points) == sample.source_points).all((1, 2)).nonzero().item()
-        assert abs(_number(sample.source) - matching) < 0.9
-        mel = clip_mel(clips / clip.audio)
+        clip = data.clip(int(sample.clip))
+        points = _points(clips, clip.id)
+        assert torch.equal(sample.points[0], points[start : start + 5])
+        matching = (points == sample.source_points[0]).all((1, 2)).nonzero().item()
+        assert abs(_number(sample.source[0]) - matching) < 0.9
+        mel = reader.mel(clip)
         first = int(80 * start / 25)
         if first + 16 <= mel.shape[1]:
-            assert torch.equal(sample.mel[0, 0], mel[:, first : first + 16])
-        assert sample.mel.shape == (5, 1, 80, 16)
+            assert torch.equal(sample.mel[0, 0, 0], mel[:, first : first + 16])
+        assert sample.mel.shape == (1, 5, 1, 80, 16)
 
 
 def test_sample_depends_on_seed_epoch_and_index_only(clips: Path) -> None:
     def flat(sample: Batch) -> torch.Tensor:
         return torch.cat([field.flatten().double() for field in sample])
 
-    one, other = TalkingClips(clips, "train", flip=True), TalkingClips(clips, "train", flip=True)
+    pictures, sound = PictureAugment(), SoundAugment()
+    one, other = (TalkingClips(clips, "train", pictures=pictures, sound=sound) for _ in range(2))
     keys = [(epoch, index) for epoch in range(2) for index in range(8)]
-    forward = [flat(one[key]) for key in keys]
-    backward = [flat(other[key]) for key in reversed(keys)][::-1]
+    forward = [flat(batch(one, key, True)) for key in keys]
+    backward = [flat(batch(other, key, True)) for key in reversed(keys)][::-1]
     assert all(torch.equal(a, b) for a, b in zip(forward, backward, strict=True))
-    reseeded = TalkingClips(clips, "train", flip=True, seed=1)
-    assert not all(torch.equal(a, flat(reseeded[key])) for a, key in zip(forward, keys, strict=True))
-
-
-def test_each_lap_visits_every_clip_once(clips: Path) -> None:
-    data = TalkingClips(clips, "train")
-    laps = [[int(data[(0, lap * 6 + i)].clip) for i in range(6)] for lap in range(3)]
-    assert all(sorted(lap) == list(range(6)) for lap in laps)
-    assert len({tuple(lap) for lap in laps}) > 1
+    reseeded = TalkingClips(clips, "train", pictures=pictures, sound=sound, seed=1)
+    again = [flat(batch(reseeded, key, True)) for key in keys]
+    assert not all(torch.equal(a, b) for a, b in zip(forward, again, strict=True))
 
 
 def test_flip_mirrors_pictures_and_points_alike(clips: Path) -> None:
-    data = TalkingClips(clips, "train", flip=True)
-    plain = TalkingClips(clips, "train", flip=False)
+    data = TalkingClips(clips, "train", pictures=FLIP)
     flipped = 0
     for index in range(24):
-        a, b = data[(0, index)], plain[(0, index)]
+        a, b = batch(data, (0, index), True), batch(data, (0, index), False)
         if not torch.equal(a.points, b.points):
             flipped += 1
             assert torch.equal(a.driving, b.driving.flip(-1))
-            assert torch.equal(a.points, mirror_points(b.points))
+            assert torch.equal(a.source, b.source.flip(-1))
+            assert torch.allclose(a.points[..., 0, 0], 1 - b.points[..., 1, 0])
+        else:
+            assert torch.equal(a.driving, b.driving)
     assert 4 <= flipped <= 20
-    points = torch.rand(7, 5, 2)
-    assert torch.allclose(mirror_points(mirror_points(points)), points, atol=1e-6)
 
 
-def test_augmentation_moves_points_with_the_picture() -> None:
-    size, places = 64, torch.tensor([[0.3, 0.4], [0.7, 0.35], [0.5, 0.65]])
-    middles = (torch.arange(size) + 0.5) / size
-    x, y = middles[None, None], middles[None, :, None]
-    spots = torch.exp(-((x - places[:, 0, None, None]) ** 2 + (y - places[:, 1, None, None]) ** 2) / (2 * 0.03**2))
-    images = (spots * 2 - 1)[:, None].expand(3, 3, size, size)  # one spot in each
-    largest = torch.zeros(())
-    for seed in range(20):
-        moved, points = augment(images, places[:, None], np.random.default_rng(seed))
-        weight = (moved - moved.amin((2, 3), keepdim=True))[:, 0]
-        weight = weight / weight.sum((1, 2), keepdim=True)
-        found = torch.stack([(weight * x).sum((1, 2)), (weight * y).sum((1, 2))], dim=-1)
-        assert torch.allclose(found, points[:, 0], atol=0.004)  # a quarter of a pixel
-        largest = torch.maximum(largest, (points[:, 0] - places).abs().max())
-    assert largest > 0.02
-
-
-def test_augmentation_is_the_same_for_all_frames_and_stays_in_range(clips: Path) -> None:
-    frame = torch.rand(1, 3, SIZE, SIZE) * 2 - 1
-    images, points = augment(
-        frame.expand(4, -1, -1, -1), torch.rand(1, 5, 2).expand(4, -1, -1), np.random.default_rng(0)
-    )
-    assert torch.equal(images, images[:1].expand_as(images)) and torch.equal(points, points[:1].expand_as(points))
-    assert images.abs().max() <= 1 and not torch.allclose(images[:1], frame, atol=LEVEL / 10)
-    augmented, plain = TalkingClips(clips, "train", augment=True), TalkingClips(clips, "train")
-    assert torch.equal(augmented[(1, 2)].driving, augmented[(1, 2)].driving)
-    assert not torch.equal(augmented[(1, 2)].driving, plain[(1, 2)].driving)
-    assert torch.equal(augmented[(1, 2)].mel, plain[(1, 2)].mel)
+def test_changed_sound_without_a_change_is_the_stored_mel(clips: Path) -> None:
+    """The waveform's way to the mel, which augmentation takes, against the stored one."""
+    still = SoundAugment(speed_chance=0, reverberation_chance=0, noise_chance=0, gain_chance=0)
+    for centered in (False, True):
+        stored = TalkingClips(clips, "train", centered_mel=centered)
+        computed = TalkingClips(clips, "train", sound=still, centered_mel=centered)
+        inside = 0
+        for index in range(20):
+            a, b = (data.sample(index % 6, np.random.default_rng(index)) for data in (stored, computed))
+            if 4 < int(b.start) < LENGTH - 12 and int(a.start) == int(b.start):  # at a clip's ends there is silence
+                one, two = (to_batch(default_collate([sample]), 5, False).mel for sample in (a, b))
+                torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+                inside += 1
+        assert inside > 3
 
 
 def test_decoy_is_another_moment_of_the_clip(clips: Path) -> None:
     data = TalkingClips(clips, "train", frames=5, decoys=True)
     for index in range(12):
-        sample = data[(0, index)]
-        shown = [_number(image) for image in sample.decoy]
+        sample = batch(data, (0, index))
+        shown = [_number(image) for image in sample.decoy[0]]
         assert np.allclose(np.diff(shown), 1, atol=0.9)
-        points = torch.from_numpy(data.clips[int(sample.clip)].points)
-        first = (points == sample.decoy_points[0]).all((1, 2)).nonzero().item()
+        points = _points(clips, data.clip(int(sample.clip)).id)
+        first = (points == sample.decoy_points[0, 0]).all((1, 2)).nonzero().item()
         assert abs(shown[0] - first) < 0.9
         assert abs(first - int(sample.start)) >= 5
-    assert TalkingClips(clips, "train")[(0, 0)].decoy.shape == (0, 3, SIZE, SIZE)
+    assert batch(TalkingClips(clips, "train"), (0, 0)).decoy.shape == (1, 0, 3, SIZE, SIZE)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -192,10 +181,8 @@ def test_sampler_goes_on_where_the_run_is(done: int) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_gives_a_batch(clips: Path, workers: int) -> None:
     data = TalkingClips(clips, "train", frames=5)
-    loader = DataLoader(data, batch_sampler=PositionSampler(2, 3), num_workers=workers)  # type: ignore[arg-type]
-    batches = list(loader)
+    batches = [to_batch(sample, 5, False) for sample in BatchLoader(data, PositionSampler(2, 3), workers)]
     assert len(batches) == 2
-    assert isinstance(batches[0], Batch)
     assert batches[0].driving.shape == (3, 5, 3, SIZE, SIZE)
     assert batches[0].mel.shape == (3, 5, 1, 80, 16)
     assert batches[0].driving.abs().max() <= 1
@@ -208,7 +195,32 @@ def test_empty_split_and_short_clips_are_said(clips: Path) -> None:
         TalkingClips(clips, "train", frames=100)
 
 
-def test_lost_clip_is_named(clips: Path, tmp_path: Path) -> None:
-    (tmp_path / "manifest.parquet").write_bytes((clips / "manifest.parquet").read_bytes())
-    with pytest.raises(FctfgError, match=r"clip0\.mp4"):
-        TalkingClips(tmp_path, "train")
+def test_lost_cut_off_and_damaged_shards_are_named(clips: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(clips, copy)
+    data = TalkingClips(copy, "train")
+    shard = sorted((copy / "shards").iterdir())[0]
+    content = shard.read_bytes()
+    shard.write_bytes(content[:2000])
+    with pytest.raises(FctfgError, match=rf"{shard.name} has 2000 of {len(content)} bytes"):
+        TalkingClips(copy, "train")
+    with pytest.raises(FctfgError, match=rf"{shard.name} is cut off"):
+        data.whole(0)
+    shard.unlink()
+    with pytest.raises(FctfgError, match=rf"{shard.name} is lost"):
+        TalkingClips(copy, "train")
+
+
+def test_damaged_picture_is_named(clips: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(clips, copy)
+    data = TalkingClips(copy, "train")
+    if data.manifest.form == "raw":
+        return  # every byte is a colour
+    clip = data.clip(0)
+    track = ClipReader(data.manifest).track(clip)
+    with (copy / "shards" / clip.shard).open("r+b") as file:
+        file.seek(clip.film_at + int(track["at"][5]))
+        file.write(bytes(40))
+    with pytest.raises(FctfgError, match=f"the clip {clip.id} is damaged"):
+        data.whole(0)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clip_sets import store, write_set
 from rich.console import Console
 
 from fctfg import demo, demo_result
-from fctfg.data.manifest import Clip, write_manifest
+from fctfg.data.manifest import Clip
 from fctfg.demo import Step, Tell
 from fctfg.errors import FctfgError
-from fctfg.media import read_frames, write_image, write_video, write_wav
+from fctfg.media import read_frames, write_image, write_video
 
 
 def steps_that_note(out: Path, done: list[str], key: str = "k", fail: str = "") -> list[Step]:
@@ -104,27 +105,12 @@ def moving_square(count: int, size: int = 64) -> np.ndarray:
 def tiny_data(tmp_path: Path) -> tuple[Path, Path]:
     """A data set with one test clip of 20 frames without a face, and the corpus it came from."""
     data, corpus = tmp_path / "data", tmp_path / "corpus"
-    (data / "clips").mkdir(parents=True)
     (corpus / "test").mkdir(parents=True)
-    write_video(data / "clips" / "x.mp4", moving_square(20))
-    write_wav(data / "clips" / "x.wav", np.zeros(12_800, np.float32))
     per_frame = dict.fromkeys(("yaw", "pitch", "roll", "blink", "lip_gap", "points", "viseme"), [0] * 30)
     truth = per_frame | {"jaw": list(np.linspace(0, 1, 30)), "phones": []}
     (corpus / "test" / "x.json").write_text(json.dumps(truth))
-    clip = Clip(
-        id="x",
-        identity="p",
-        split="test",
-        source="test/x.mp4",
-        path="clips/x.mp4",
-        audio="clips/x.wav",
-        start=0.2,
-        n_frames=20,
-        size=64,
-        points=np.zeros((20, 5, 2), np.float32),
-        boxes=np.zeros((20, 4), np.float32),
-    )
-    write_manifest(data, [clip])
+    clip = Clip("x", "p", "test", source="test/x.mp4", start=0.2)
+    write_set(data, [store(data, clip, moving_square(20), np.zeros(12_800, np.float32))], 64)
     return data, corpus
 
 

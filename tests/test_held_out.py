@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from tiny_talking_face import run_folder
 
-from fctfg.data.clip import read_clip
 from fctfg.data.manifest import Clip, read_manifest
 from fctfg.data.prepare import prepare
+from fctfg.data.shards import ClipReader
 from fctfg.demo_corpus import root, truth
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
@@ -28,7 +28,6 @@ from fctfg.held_out import (
     summary,
 )
 from fctfg.inference import TalkingFace
-from fctfg.media import read_wav
 from fctfg.metrics.jaw import pearson
 
 
@@ -61,20 +60,20 @@ def test_summary_leaves_out_what_could_not_be_measured() -> None:
 
 
 @pytest.fixture(scope="module")
-def heldout(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Clip]]:
+def heldout(tmp_path_factory: pytest.TempPathFactory) -> tuple[ClipReader, list[Clip]]:
     """The demo corpus' test split, prepared at 64 px."""
     out = tmp_path_factory.mktemp("held_out") / "data"
     prepare(root() / "test", out, size=64)
-    clips = [replace(clip, source=f"test/{clip.source}") for clip in read_manifest(out)]
-    return out, clips
+    manifest = read_manifest(out)
+    return ClipReader(manifest), [replace(clip, source=f"test/{clip.source}") for clip in manifest]
 
 
 def cut(clip: Clip, frames: int, start: float = 0.0) -> Clip:
     """The first frames of a clip, as a row of the manifest."""
-    return replace(clip, start=start, n_frames=frames, points=clip.points[:frames], boxes=clip.boxes[:frames])
+    return replace(clip, start=start, n_frames=frames)
 
 
-def test_a_partner_is_another_person(heldout: tuple[Path, list[Clip]]) -> None:
+def test_a_partner_is_another_person(heldout: tuple[ClipReader, list[Clip]]) -> None:
     _, clips = heldout
     assert all(one.identity != other.identity for one, other in zip(clips, partners(clips), strict=True))
     alone = [clip for clip in clips if clip.identity == clips[0].identity]
@@ -82,7 +81,7 @@ def test_a_partner_is_another_person(heldout: tuple[Path, list[Clip]]) -> None:
         partners(alone)
 
 
-def test_a_clip_is_generated_and_measured(heldout: tuple[Path, list[Clip]], tmp_path: Path) -> None:
+def test_a_clip_is_generated_and_measured(heldout: tuple[ClipReader, list[Clip]], tmp_path: Path) -> None:
     data, clips = heldout
     short = cut(clips[0], 50)
     model = TalkingFace.from_pretrained(run_folder(tmp_path / "run", resolution=64))
@@ -94,7 +93,7 @@ def test_a_clip_is_generated_and_measured(heldout: tuple[Path, list[Clip]], tmp_
     assert abs(figures["jaw_true_frames"]) <= 1
 
 
-def test_the_weights_in_the_package_speak_with_the_sound(heldout: tuple[Path, list[Clip]]) -> None:
+def test_the_weights_in_the_package_speak_with_the_sound(heldout: tuple[ClipReader, list[Clip]]) -> None:
     data, clips = heldout
     model, detector = TalkingFace.from_pretrained(), DlibDetector()
     # people and a voice that no stage has seen
@@ -108,8 +107,8 @@ def test_the_weights_in_the_package_speak_with_the_sound(heldout: tuple[Path, li
 class Actor:
     """Shows the true frames of the clip whose sound it is given: what a perfect network would be measured as."""
 
-    def __init__(self, data: Path, clips: list[Clip]) -> None:
-        self.clips = [(read_wav(data / c.audio), read_clip(data / c.path, range(c.n_frames))) for c in clips]
+    def __init__(self, data: ClipReader, clips: list[Clip]) -> None:
+        self.clips = [(data.sound(c), data.whole(c)) for c in clips]
 
     def animate(self, portrait: np.ndarray, audio: np.ndarray, driver: np.ndarray, batch: int) -> Iterator[np.ndarray]:
         for sound, frames in self.clips:
@@ -117,7 +116,7 @@ class Actor:
                 yield from frames[: len(driver)]
 
 
-def test_each_curve_is_compared_with_the_jaw_that_it_should_follow(heldout: tuple[Path, list[Clip]]) -> None:
+def test_each_curve_is_compared_with_the_jaw_that_it_should_follow(heldout: tuple[ClipReader, list[Clip]]) -> None:
     data, clips = heldout
     clip, other = cut(clips[0], 60), cut(clips[-1], 60)
     actor = cast(TalkingFace, Actor(data, [clip, other]))
@@ -125,14 +124,14 @@ def test_each_curve_is_compared_with_the_jaw_that_it_should_follow(heldout: tupl
     assert figures["psnr"] == figures["psnr_hidden_lips"] == math.inf
     assert figures["faces_found"] > 0.9
     assert figures["jaw"] == figures["jaw_hidden_lips"] == figures["jaw_true_frames"] > 0.3
-    alone = pearson(measured_jaw(read_clip(data / other.path, range(60)), DlibDetector()), rendered_jaw(root(), other))
+    alone = pearson(measured_jaw(data.whole(other), DlibDetector()), rendered_jaw(root(), other))
     assert figures["jaw_of_swapped_sound"] == pytest.approx(alone, abs=0.05)
     assert figures["jaw_swapped_sound"] == figures["jaw_hidden_lips_swapped_sound"]
     assert figures["jaw_swapped_sound"] < figures["jaw_of_swapped_sound"] - 0.2
 
 
 def test_a_picture_shows_the_true_frames_above_the_generated_ones(
-    heldout: tuple[Path, list[Clip]], tmp_path: Path
+    heldout: tuple[ClipReader, list[Clip]], tmp_path: Path
 ) -> None:
     data, clips = heldout
     model = TalkingFace.from_pretrained(run_folder(tmp_path / "run", resolution=64))
@@ -143,7 +142,7 @@ def test_a_picture_shows_the_true_frames_above_the_generated_ones(
     assert abs(above - below).mean() > 10  # an untrained network shows something else
 
 
-def test_rendered_jaw_starts_where_the_clip_starts(heldout: tuple[Path, list[Clip]], tmp_path: Path) -> None:
+def test_rendered_jaw_starts_where_the_clip_starts(heldout: tuple[ClipReader, list[Clip]], tmp_path: Path) -> None:
     clip = cut(heldout[1][0], 60, start=0.2)
     jaw = truth(root() / clip.source)["jaw"]
     np.testing.assert_array_equal(rendered_jaw(root(), clip), jaw[5:65])

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import tarfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +13,16 @@ from raw_media import click, click_time, write_raw
 from raw_talking import FRAMES, talking, times
 
 from fctfg.cli import main
-from fctfg.data.manifest import FILE_NAME, Clip, dataset_hash, read_manifest, write_manifest
+from fctfg.data.claims import Claims
+from fctfg.data.manifest import FILE_NAME, read_manifest
+from fctfg.data.pack import pack
 from fctfg.data.prepare import Summary, prepare
+from fctfg.data.prepare.sources import find_sources
 from fctfg.data.prepare.splits import assign_splits
+from fctfg.data.shards import ClipReader
 from fctfg.errors import FctfgError, UsageError
 from fctfg.faces.detector import DlibDetector
-from fctfg.media import probe, read_frames, read_wav
+from fctfg.media import probe, read_audio, read_frames
 
 SIZE = 64
 
@@ -28,7 +34,7 @@ def cut(source: Path, out: Path, **options: object) -> Summary:
 
 def command(source: Path, out: Path) -> None:
     """The same through the command line."""
-    assert main(["prepare", str(source), f"--out={out}", f"--size={SIZE}", "--min-frames=20"]) == 0
+    assert main(["prepare", str(source), f"--out={out}", f"--size={SIZE}", "--min-frames=20", "--workers=0"]) == 0
 
 
 def put(path: Path, person: int = 0) -> Path:
@@ -39,8 +45,13 @@ def put(path: Path, person: int = 0) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, by its name."""
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """Manifest and shards, by their names."""
+    files = [folder / FILE_NAME, *sorted((folder / "shards").iterdir())]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+
+
+def reader(folder: Path) -> ClipReader:
+    return ClipReader(read_manifest(folder))
 
 
 @pytest.fixture(scope="module")
@@ -66,36 +77,54 @@ def data(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_clips_are_what_the_manifest_says(data: Path) -> None:
+def test_clips_are_what_the_manifest_says(data: Path, tmp_path: Path) -> None:
+    clips = reader(data)
     for clip in read_manifest(data):
-        info = probe(data / clip.path)
+        (tmp_path / "clip.mov").write_bytes(clips.film(clip))
+        info = probe(tmp_path / "clip.mov")
         assert (info.width, info.height, info.fps) == (SIZE, SIZE, 25.0)
-        frames = list(read_frames(data / clip.path))
+        frames = list(read_frames(tmp_path / "clip.mov"))
         assert len(frames) == clip.n_frames == FRAMES
-        assert len(read_wav(data / clip.audio)) == clip.n_frames * 640
-        assert clip.points.shape == (clip.n_frames, 5, 2)
-        assert ((clip.points > 0) & (clip.points < 1)).all()
-        assert clip.boxes.shape == (clip.n_frames, 4)
-        assert (clip.licence, clip.consent, clip.reject_reason, clip.detector) == ("CC0", "asked", None, "dlib")
-        assert clip.audio_rms > 0.001
-    assert not list(data.glob(".*"))
+        assert np.abs(np.stack(frames).astype(int) - clips.whole(clip)).mean() < 2  # two ways to enlarge chroma
+        sound = clips.sound(clip)
+        assert len(sound) == clip.n_frames * 640
+        np.testing.assert_allclose(read_audio(tmp_path / "clip.mov"), sound, atol=1e-6)
+        track = clips.track(clip)
+        for name, shape in (("points", (5, 2)), ("landmarks", (68, 2))):
+            assert track[name].shape == (clip.n_frames, *shape)
+            assert ((track[name] > -0.1) & (track[name] < 1.1)).all()
+        assert (clip.licence, clip.consent, clip.reject_reason) == ("CC0", "asked", None)
+        assert clip["loudness"] > -60
+    assert sorted(path.name for path in data.iterdir()) == ["dataset.json", "ledger", FILE_NAME, "shards", "views"]
+
+
+def test_shards_are_tar_archives(data: Path) -> None:
+    (shard,) = (data / "shards").iterdir()
+    with tarfile.open(shard) as archive:
+        names = archive.getnames()
+        film = archive.extractfile(names[3])
+        assert film is not None
+        first = read_manifest(data)[0]
+        assert film.read() == bytes(reader(data).film(first))
+    assert names[:4] == [first.id + suffix for suffix in (".json", ".track.npy", ".mel.npy", ".mov")]
+    assert len(names) == 4 * len(read_manifest(data))
 
 
 def test_points_are_where_the_face_is_in_the_clip(data: Path) -> None:
     """The detector run on the finished clip must find what the manifest says."""
-    detector = DlibDetector()
+    detector, clips = DlibDetector(), reader(data)
     for clip in read_manifest(data):
-        frames = list(read_frames(data / clip.path))
+        frames, track = clips.whole(clip), clips.track(clip)
         for k in (0, 13, 27):
             (face,) = detector.detect(frames[k])
-            assert np.abs(face.points / SIZE - clip.points[k]).max() < 0.04
+            assert np.abs(face.points / SIZE - track["points"][k]).max() < 0.04
 
 
 def test_crop_is_the_region_of_the_raw_video(raw: Path, data: Path) -> None:
     clip = next(clip for clip in read_manifest(data) if clip.source == "carla.mp4")
     x0, y0, x1, y1 = map(int, clip.crop)
     before = list(read_frames(raw / clip.source))[5][y0:y1, x0:x1].astype(float)
-    after = list(read_frames(data / clip.path))[5].astype(float)
+    after = reader(data).whole(clip)[5].astype(float)
     step = (y1 - y0) / SIZE
     coarse = [
         [
@@ -113,7 +142,7 @@ def test_people_come_from_the_uppermost_folder(data: Path) -> None:
         "anna/one.mp4": "anna",
         "anna/two.mkv": "anna",
         "bob/deep/er/one.mov": "bob",
-        "carla.mp4": "carla",
+        "carla.mp4": "face-carla-p1-000000",  # nobody is named: found by the face
     }
 
 
@@ -126,33 +155,119 @@ def test_small_sets_have_all_splits_disjoint_by_identity(data: Path) -> None:
 def test_same_bytes_with_any_number_of_workers(raw: Path, data: Path, tmp_path: Path) -> None:
     cut(raw, tmp_path / "again", workers=2, licence="CC0", consent="asked")
     assert contents(tmp_path / "again") == contents(data)
-    assert dataset_hash(tmp_path / "again") == dataset_hash(data)
+    assert read_manifest(tmp_path / "again").hash == read_manifest(data).hash
 
 
 def test_second_run_reuses_what_has_not_changed(raw: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "raw", tmp_path / "out"
     shutil.copytree(raw, source)
     first = cut(source, out)
-    before, stamps = contents(out), {p.name: p.stat().st_mtime_ns for p in (out / "clips").iterdir()}
+    before, ledger = contents(out), sum(p.stat().st_size for p in (out / "ledger").glob("*.jsonl"))
     assert first.reused == 0
 
     assert cut(source, out).reused == 4
     assert contents(out) == before
-    assert {p.name: p.stat().st_mtime_ns for p in (out / "clips").iterdir()} == stamps
+    assert sum(p.stat().st_size for p in (out / "ledger").glob("*.jsonl")) == ledger
+
+    (source / "anna" / "one.mp4").touch()  # a new time alone changes nothing
+    assert cut(source, out).reused == 3
+    assert cut(source, out).reused == 4
+    assert contents(out) == before
 
     put(source / "carla.mp4", 4)  # another video under an old name
-    (out / "clips" / "anna-one-p1-000000.wav").unlink()  # a lost file
-    assert cut(source, out).reused == 2
-    assert (out / "clips" / "anna-one-p1-000000.wav").is_file()
-    assert contents(out)["clips/carla-p1-000000.mp4"] != before["clips/carla-p1-000000.mp4"]
-
-    (source / "carla.mp4").unlink()
     assert cut(source, out).reused == 3
-    assert not list((out / "clips").glob("carla*"))
+    after = contents(out)
+    assert after != before
+    assert len(read_manifest(out)) == 4
 
-    assert cut(source, out, min_frames=21).reused == 0
-    assert cut(source, out, min_frames=21, licence="new").reused == 3
-    assert set(read_manifest(out).column("licence")) == {"new"}
+    (source / "carla.mp4").unlink()  # a video that is gone leaves its clips
+    assert cut(source, out).reused == 3
+    assert contents(out) == after
+
+    assert cut(source, out, licence="new").reused == 3
+    assert set(read_manifest(out).column("licence")) == {"new", ""}
+    with pytest.raises(FctfgError, match=r"other settings \(min_frames 20, now 21\)"):
+        cut(source, out, min_frames=21)
+
+
+def test_the_same_clips_whatever_came_first(raw: Path, data: Path, tmp_path: Path) -> None:
+    """A video that comes later: other shards, but the same clips."""
+    source = tmp_path / "raw"
+    shutil.copytree(raw, source)
+    late = (source / "anna" / "one.mp4").rename(tmp_path / "one.mp4")
+    cut(source, tmp_path / "out", licence="CC0", consent="asked")
+    late.rename(source / "anna" / "one.mp4")
+    cut(source, tmp_path / "out", licence="CC0", consent="asked")
+    one, two = read_manifest(data), read_manifest(tmp_path / "out")
+    same = ("id", "identity", "split", "sha256", "source", "n_frames", "face_px")
+    assert all(one.column(name) == two.column(name) for name in same)
+    assert len(list((tmp_path / "out" / "shards").iterdir())) == 2
+
+
+def test_a_lost_ledger_loses_no_clip(raw: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "raw", tmp_path / "out"
+    shutil.copytree(raw, source)
+    cut(source, out)
+    before = read_manifest(out).column("id")
+    shutil.rmtree(out / "ledger")
+    shutil.rmtree(source / "anna")
+    with pytest.raises(FctfgError, match="other settings"):
+        cut(source, out, min_frames=21)
+    assert read_manifest(out).column("id") == before
+    shutil.rmtree(out / "ledger", ignore_errors=True)
+    cut(source, out)
+    assert read_manifest(out).column("id") == before
+
+
+def test_a_video_that_vanishes_is_given_up_once(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "raw"
+    shutil.copytree(raw, source)
+    listed = find_sources(source, tmp_path / "out")
+    (source / "carla.mp4").unlink()
+    monkeypatch.setattr("fctfg.data.prepare.run.find_sources", lambda *_: listed)
+    summary = cut(source, tmp_path / "out")
+    assert summary.rejected == (("carla", "unreadable: No such file or directory"),)
+    assert sum(summary.kept.values()) == 3
+
+
+def test_packing_leaves_the_clips_of_those_who_still_work(raw: Path, tmp_path: Path) -> None:
+    """Another process has finished a clip that is not in the ledger yet, and writes the next one."""
+    out = tmp_path / "out"
+    cut(raw / "anna" / "one.mp4", out)
+    theirs = [out / "clips" / "00" / "other.tar", out / "clips" / "00" / f".next.{'0' * 32}.tar"]
+    theirs[0].parent.mkdir(parents=True)
+    with Claims(out / "ledger" / "claims"):
+        for path in theirs:
+            path.write_bytes(b"x")
+        cut(raw, out)
+        assert all(path.exists() for path in theirs)
+    cut(raw, out)
+    assert not (out / "clips").exists()
+
+
+def test_packing_broken_off_before_another_video_came(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clips of shards that stand already, and that the manifest does not name yet, are found there."""
+    source, out = tmp_path / "raw", tmp_path / "out"
+    shutil.copytree(raw, source)
+    late = (source / "anna" / "one.mp4").rename(tmp_path / "one.mp4")
+
+    def stop(done: int) -> None:
+        raise KeyboardInterrupt
+
+    def broken(*arguments: Any, **options: Any) -> Any:
+        return pack(*arguments, **options | {"shard_bytes": 1, "advance": stop})
+
+    monkeypatch.setattr("fctfg.data.prepare.run.pack", broken)
+    with pytest.raises(KeyboardInterrupt):
+        cut(source, out)
+    monkeypatch.undo()
+    assert len(list((out / "shards").iterdir())) == 1 and not (out / FILE_NAME).exists()
+    late.rename(source / "anna" / "one.mp4")
+    cut(source, out)
+    cut(source, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
 
 
 def test_folders_named_after_splits_decide(tmp_path: Path) -> None:
@@ -175,14 +290,14 @@ def test_rights_from_the_folder(tmp_path: Path) -> None:
     assert (clip.licence, clip.consent, clip.provenance) == ("stricter", "given", "our studio")
     (tmp_path / "raw" / "provenance.json").write_text("[1")
     with pytest.raises(FctfgError, match=r"provenance\.json"):
-        cut(tmp_path / "raw", tmp_path / "out")
+        cut(tmp_path / "raw", tmp_path / "other")
 
 
 def test_single_file_of_any_name(tmp_path: Path) -> None:
     path = put(tmp_path / "clip.mp4").rename(tmp_path / "clip.data")
     cut(path, tmp_path / "out")
     (clip,) = read_manifest(tmp_path / "out")
-    assert (clip.identity, clip.source) == ("clip", "clip.data")
+    assert (clip.identity, clip.source) == (f"face-{clip.id}", "clip.data")
 
 
 def test_names_that_would_collide(tmp_path: Path) -> None:
@@ -209,8 +324,9 @@ def test_any_frame_rate_gives_the_same_clip(tmp_path: Path, fps: int) -> None:
     (other,), (same,) = read_manifest(tmp_path / "other"), read_manifest(tmp_path / "same")
     assert abs(other.n_frames - same.n_frames) <= 1
     n = min(other.n_frames, same.n_frames) - 2
+    one, two = (reader(tmp_path / name).track(clip)["points"] for name, clip in (("other", other), ("same", same)))
     # a frame of the other rate is at most one of its periods old
-    lag = np.abs(other.points[1:n] - same.points[1:n]).mean(), np.abs(other.points[1:n] - same.points[: n - 1]).mean()
+    lag = np.abs(one[1:n] - two[1:n]).mean(), np.abs(one[1:n] - two[: n - 1]).mean()
     assert min(lag) < 0.02
 
 
@@ -235,7 +351,7 @@ def test_clip_and_sound_are_cut_at_the_same_time(tmp_path: Path) -> None:
     cut(tmp_path / "late.mp4", tmp_path / "out")
     (clip,) = read_manifest(tmp_path / "out")
     assert clip.start == 1.0  # the detection at frame 25
-    heard = click_time(read_wav(tmp_path / "out" / clip.audio), 16_000)
+    heard = click_time(reader(tmp_path / "out").sound(clip), 16_000)
     assert abs(heard + clip.start - at) <= 1e-3
 
 
@@ -245,7 +361,7 @@ def test_long_tracks_are_cut_into_chunks(tmp_path: Path) -> None:
     clips = list(read_manifest(tmp_path / "out"))
     assert [(c.id, c.start, c.n_frames) for c in clips] == [("a-p1-000000", 0.0, 20), ("a-p1-000020", 0.8, FRAMES - 20)]
     whole = talking(0)[1][0]
-    parts = np.concatenate([read_wav(tmp_path / "out" / clip.audio) for clip in clips])
+    parts = np.concatenate([reader(tmp_path / "out").sound(clip) for clip in clips])
     assert np.corrcoef(parts[: len(whole)], whole)[0, 1] > 0.99  # (the raw video's sound is AAC)
 
 
@@ -294,7 +410,10 @@ def test_splits_of_few_people(people: int, expected: dict[str, int]) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"size": 63}, {"size": 8}, {"min_frames": 0}, {"workers": 0}, {"splits": (0.9, 0.2, 0.1)}, {"detector": "eyes"}],
+    [
+        *({"size": 63}, {"size": 8}, {"min_frames": 0}, {"workers": -1}, {"shard": (3, 2)}, {"form": "gif"}),
+        *({"splits": (0.9, 0.2, 0.1)}, {"detector": "eyes"}),
+    ],
 )
 def test_settings_out_of_range(raw: Path, tmp_path: Path, options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
@@ -306,61 +425,3 @@ def test_insightface_needs_weights(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(FctfgError, match=r"det_10g\.onnx"):
         cut(raw, tmp_path / "out", detector="insightface", detector_weights=tmp_path)
     assert not (tmp_path / "out").exists()
-
-
-def test_manifest_round_trip(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    kept = Clip(
-        id="ä b",
-        identity="x",
-        split="val",
-        source="ä b.mp4",
-        path="clips/ä b.mp4",
-        audio="clips/ä b.wav",
-        n_frames=3,
-        crop=(1.0, 2.0, 3.0, 4.0),
-        points=rng.random((3, 5, 2)).astype(np.float32),
-        boxes=rng.random((3, 4)).astype(np.float32),
-    )
-    lost = Clip(id="a", identity="y", split="train", source="a.mp4", reject_reason="no face: none")
-    write_manifest(tmp_path, [kept, lost], {"size": 64})
-    manifest = read_manifest(tmp_path, check_files=False)
-    assert [clip.id for clip in manifest] == ["a", "ä b"]  # by id
-    assert manifest.settings == {"size": 64}
-    assert manifest.identities == ["x", "y"]
-    assert len(manifest.kept()) == len(manifest.kept("val")) == 1
-    assert len(manifest.kept("train")) == 0
-    (found,) = manifest.kept()
-    np.testing.assert_array_equal(found.points, kept.points)
-    np.testing.assert_array_equal(found["boxes"], kept.boxes)
-    assert (found.crop, found.split, found.reject_reason) == (kept.crop, "val", None)
-    assert manifest[0].reject_reason == "no face: none"
-
-
-def test_dataset_hash_names_the_clips(data: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(data, copy)
-    assert dataset_hash(copy) == dataset_hash(data)
-    clips = list(read_manifest(copy))
-    write_manifest(copy, clips[1:])
-    assert dataset_hash(copy) != dataset_hash(data)
-
-
-def test_lost_and_foreign_manifests(data: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(data, copy)
-    (copy / "clips" / "carla-p1-000000.mp4").unlink()
-    with pytest.raises(FctfgError, match=r"carla-p1-000000\.mp4.*lost.*prepare"):
-        read_manifest(copy)
-    (copy / FILE_NAME).write_bytes((copy / FILE_NAME).read_bytes()[:1000])
-    with pytest.raises(FctfgError, match="damaged"):
-        read_manifest(copy)
-    (copy / FILE_NAME).unlink()
-    with pytest.raises(FctfgError, match="fctfg prepare"):
-        read_manifest(copy)
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.table({"a": [1]}), copy / FILE_NAME)
-    with pytest.raises(FctfgError, match="not written by this version"):
-        read_manifest(copy)

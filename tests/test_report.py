@@ -16,7 +16,6 @@ from fctfg.report import (
     Curves,
     Facts,
     Gallery,
-    Media,
     Notice,
     Section,
     Table,
@@ -26,6 +25,7 @@ from fctfg.report import (
     read_metrics,
     write_report,
 )
+from fctfg.report_media import Media
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 PIXEL = base64.b64decode(

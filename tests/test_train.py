@@ -130,13 +130,13 @@ def test_factor_of_the_learning_rate() -> None:
 
 def test_every_epoch_trains_on_other_samples(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, list[tuple[int, int]]] = {"train": [], "val": []}
-    draw = TalkingClips.__getitem__
+    read = TalkingClips.read
 
-    def watched(data: TalkingClips, key: tuple[int, int]) -> Any:
+    def watched(data: TalkingClips, key: tuple[int, int], out: Any) -> Any:
         seen[data.split].append(key)
-        return draw(data, key)
+        return read(data, key, out)
 
-    monkeypatch.setattr(TalkingClips, "__getitem__", watched)
+    monkeypatch.setattr(TalkingClips, "read", watched)
     assert main(arguments(place, "sync_expert", "watched", "--trainer.max_epochs=3")) == 0
     assert sorted(set(seen["train"])) == [(epoch, index) for epoch in range(3) for index in range(8)]
     assert len(seen["val"]) == 3 * 4 and len(set(seen["val"])) == 4  # the same at every validation

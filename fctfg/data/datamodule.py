@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader
 
-from fctfg.data.batch import Batch
-from fctfg.data.dataset import TalkingClips
-from fctfg.data.manifest import dataset_hash
+from fctfg.data.augmentation.pictures import PictureAugment
+from fctfg.data.augmentation.sound import SoundAugment
+from fctfg.data.batch import Batch, Sample, to_batch
+from fctfg.data.dataset import TalkingClips, training_pictures
+from fctfg.data.loader import BatchLoader
 from fctfg.data.sampler import PositionSampler
 from fctfg.ranges import check_range
 
@@ -25,13 +27,16 @@ class TalkingData(pl.LightningDataModule):
         decoys: also draw another moment of the clip, whose mouths replace the driving frames' own where stage 3 looks
             at the driver, so that the lips can only come from the sound (not in the paper).
         flip: mirror half of the training samples.
-        augment: vary colour and framing of the training samples a little, all frames of a sample alike, where people
-            are few (not in the paper; not for stage 1, whose generator would learn to draw it).
+        augment: change light, colour and sound of the training samples, all frames of a sample alike (not in the paper;
+            not for stage 1, whose generator would learn to draw it).
+        pictures: how often and how far pictures are changed where `augment` is on; none takes the defaults.
+        sound: how often and how far the sound is changed where `augment` is on; none takes the defaults.
+        view: name of a view of the data set (`fctfg data query`); none takes all its clips.
         batches_per_epoch: iterations per epoch; an epoch is a tick, not a pass over the data. Validation, sample
             pictures, export and checkpoint come at its end.
         val_samples: validation samples (the same at every validation), rounded down to whole batches, of which there
             is at least one.
-        num_workers: loader processes; 0 decodes in the training process.
+        num_workers: threads that read ahead; 0 reads when a batch is needed.
         centered_mel: set from `networks.centered_mel`.
         seed: set from the run's seed.
 
@@ -48,6 +53,9 @@ class TalkingData(pl.LightningDataModule):
         decoys: bool = False,
         flip: bool = True,
         augment: bool = False,
+        pictures: PictureAugment | None = None,
+        sound: SoundAugment | None = None,
+        view: str | None = None,
         batches_per_epoch: int = 1000,
         val_samples: int = 64,
         num_workers: int = 4,
@@ -61,10 +69,13 @@ class TalkingData(pl.LightningDataModule):
         self.root, self.frames = root, frames
         self.batch_size, self.batches_per_epoch, self.val_samples = batch_size, batches_per_epoch, val_samples
         self.num_workers = num_workers
-        self.train = TalkingClips(root, "train", frames, decoys, flip, augment, centered_mel, seed)
-        self.val = TalkingClips(root, "val", frames, decoys, centered_mel=centered_mel, seed=seed)
-        self.hash = dataset_hash(root)
-        self.licences = sorted({clip.licence or "not said" for clip in self.train.clips})
+        self.flip, self.augment, self.view = flip, augment, view
+        changes = training_pictures(pictures or PictureAugment(), augment, flip)
+        heard = (sound or SoundAugment()) if augment else None
+        self.train = TalkingClips(root, "train", frames, decoys, changes, heard, centered_mel, view, seed)
+        self.val = TalkingClips(root, "val", frames, decoys, centered_mel=centered_mel, view=view, seed=seed)
+        self.hash = self.train.manifest.hash
+        self.licences = sorted(licence or "not said" for licence in self.train.licences)
 
     def facts(self) -> dict[str, Any]:
         """What the samples of an iteration depend on, beside the seed and the number of processes."""
@@ -72,29 +83,31 @@ class TalkingData(pl.LightningDataModule):
             "data": self.hash,
             "frames": self.frames,
             "decoys": self.train.decoys,
-            "flip": self.train.flip,
-            "augment": self.train.augment,
+            "view": self.view and self.train.selection,
+            "pictures": asdict(self.train.pictures) if self.train.pictures else None,
+            "sound": asdict(self.train.sound) if self.train.sound else None,
             "batch_size": self.batch_size,
             "batches_per_epoch": self.batches_per_epoch,
         }
 
-    def _loader(self, data: TalkingClips, batches: int, done: Callable[[], int]) -> DataLoader[Batch]:
+    def _loader(self, data: TalkingClips, batches: int, done: Callable[[], int]) -> BatchLoader:
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        return DataLoader(
-            data,
-            batch_sampler=PositionSampler(batches, self.batch_size, rank, world, done),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-        )
+        sampler = PositionSampler(batches, self.batch_size, rank, world, done)
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return BatchLoader(data, sampler, self.num_workers, pin=on_gpu)
+
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:
+        """What a step sees; augmentation is done here, on the device."""
+        changed = self.trainer is not None and self.trainer.training
+        return to_batch(batch, self.frames, changed)
 
     def _done(self) -> int:
         """Batches that the run has begun: Lightning's count, which a checkpoint restores."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer else 0
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> BatchLoader:
         return self._loader(self.train, self.batches_per_epoch, self._done)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> BatchLoader:
         world = self.trainer.world_size if self.trainer else 1
         return self._loader(self.val, max(1, self.val_samples // (self.batch_size * world)), lambda: 0)

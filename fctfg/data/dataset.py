@@ -1,7 +1,10 @@
-"""Moments of talking clips, each decoded from its position (seed, epoch, index) alone."""
+"""Moments of talking clips, each read from its position (seed, epoch, index) alone."""
 
 from __future__ import annotations
 
+import hashlib
+import math
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,50 +13,49 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fctfg.data.augment import augment
-from fctfg.data.batch import Batch
-from fctfg.data.clip import read_clip
-from fctfg.data.manifest import Clip, read_manifest
+from fctfg.data.augmentation.pictures import PictureAugment, unchanged_pictures
+from fctfg.data.augmentation.sound import SoundAugment, speed_frames, unchanged_sound
+from fctfg.data.batch import Sample
+from fctfg.data.manifest import Clip, coded, numbers
 from fctfg.data.sampler import Key
+from fctfg.data.shards import ClipReader
+from fctfg.data.views import read_clips
 from fctfg.errors import FctfgError
-from fctfg.media import FPS, read_wav
-from fctfg.ops.mel import mel_spectrogram
-from fctfg.ops.pixels import to_images
-from fctfg.ops.windows import mel_windows
+from fctfg.media import FPS, SAMPLE_RATE
+from fctfg.ops.mel import HOP
+from fctfg.ops.windows import window_index
 from fctfg.randomness import rng
 
+PLACES = ("n_frames", "film_at", "sound_at", "mel_at", "track_at")
+COLUMNS = ("id", "identity", "shard", "licence", "consent", *PLACES)
+LEAD = 40  # mel frames of sound before and after a moment where it is going to be changed: half a second of the room
 
-@lru_cache(maxsize=2048)
-def clip_mel(path: Path) -> Tensor:
-    """Mel spectrogram of a whole clip, float32 [80, M]; kept, since a clip is visited again and again."""
-    return mel_spectrogram(torch.from_numpy(read_wav(path)))
-
-
-def mirror_points(points: Tensor) -> Tensor:
-    """Points [..., 5, 2] of the horizontally flipped picture: x is mirrored, and left and right change places."""
-    mirrored = points[..., [1, 0, 2, 4, 3], :].clone()
-    mirrored[..., 0] = 1.0 - mirrored[..., 0]
-    return mirrored
+FLIP = PictureAugment(
+    brightness_chance=0, contrast_chance=0, gamma_chance=0, hue_chance=0, jitter_chance=0, noise_chance=0
+)
 
 
-class TalkingClips(Dataset[Batch]):
+class TalkingClips(Dataset[Sample]):
     """Samples of one split of a prepared data set.
 
-    Every epoch visits the clips in a new order (a permutation drawn from the seed, the epoch and the lap), and draws
-    from each one source frame and one window of consecutive driving frames with the mel windows of the same moments.
+    Who is seen is drawn first: each lap visits every person once, in an order drawn from the seed, the epoch and the
+    lap, so that people with many clips do not outweigh the others. Of the person's clips one is drawn, and from it one
+    source frame and one window of consecutive driving frames with the sound of the same moments. Nothing depends on
+    the number of workers or processes, and nothing of a clip is in memory but its row.
 
     Args:
         root: folder written by `fctfg prepare`.
         split: `train`, `val` or `test`.
         frames: T, driving frames per sample.
         decoys: also draw a second window of T frames of the same clip, which does not overlap the first.
-        flip: mirror half of the samples (all frames of a sample alike).
-        augment: vary colour and framing of the samples (`fctfg.data.augment`).
+        pictures: how pictures are changed; None leaves them.
+        sound: how the sound is changed; None leaves it, and takes the mel as it is stored.
         centered_mel: see `fctfg.ops.windows.mel_windows`.
+        view: name of a view; None takes all clips.
         seed: the run's seed.
 
     Raises:
-        FctfgError: no manifest, a clip of it is lost, or no clip of the split is long enough.
+        FctfgError: no manifest, a shard of it is lost, no such view, or no clip of the split is long enough.
     """
 
     def __init__(
@@ -62,82 +64,171 @@ class TalkingClips(Dataset[Batch]):
         split: str,
         frames: int = 5,
         decoys: bool = False,
-        flip: bool = False,
-        augment: bool = False,
+        pictures: PictureAugment | None = None,
+        sound: SoundAugment | None = None,
         centered_mel: bool = False,
+        view: str | None = None,
         seed: int = 0,
     ) -> None:
         self.root = Path(root)
-        self.split, self.frames, self.decoys = split, frames, decoys
-        self.flip, self.augment, self.centered_mel, self.seed = flip, augment, centered_mel, seed
-        shortest = 3 * frames if decoys else frames  # so that every window has another one that it does not overlap
-        kept = read_manifest(self.root).kept(split)
-        long_enough = [i for i, length in enumerate(kept.column("n_frames")) if length >= shortest]
-        if not long_enough:
-            if not kept:
-                raise FctfgError(
-                    f"{self.root} has no clip in its split '{split}'; prepare more people, or give the split a larger "
-                    f"share of them (fctfg prepare --val 0.5 --test 0 divides two people)"
-                )
-            raise FctfgError(
-                f"{self.root}: none of the {len(kept)} clips of split '{split}' has the {shortest} frames that a "
-                f"sample needs; prepare longer clips"
+        self.split, self.frames, self.decoys, self.view = split, frames, decoys, view
+        self.pictures, self.sound, self.centered_mel, self.seed = pictures, sound, centered_mel, seed
+        # faster speech needs more frames; decoys need another window beside each that does not overlap it
+        self._span = frames if sound is None else 1 + math.ceil((frames - 1) * sound.speed)
+        shortest = max(self._span, 3 * frames if decoys else frames)
+        rows = read_clips(root, view, COLUMNS, split, shortest)
+        if not len(rows):
+            raise FctfgError(self._none(len(read_clips(root, view, ["id"], split)), shortest))
+        self.size = rows.size
+        self._reader = ClipReader(rows)
+        self._ids = rows.table["id"].combine_chunks()
+        self._numbers = {name: numbers(rows, name) for name in PLACES}
+        self._shard_names, self._shard = coded(rows, "shard")
+        self.identities, self._identity = coded(rows, "identity")  # [people], [clips]
+        self.licences, self.consents = coded(rows, "licence")[0], coded(rows, "consent")[0]  # "" where none is said
+        self.manifest = rows = replace(rows, table=rows.table.select([]))  # what is needed is above, in less memory
+        self._by_identity = np.argsort(self._identity, kind="stable").astype(np.int32)
+        self._first = np.searchsorted(self._identity[self._by_identity], np.arange(len(self.identities) + 1))
+
+    def _none(self, clips: int, shortest: int) -> str:
+        where = f"{self.root}" + (f" (view {self.view!r})" if self.view else "")
+        if not clips and self.view:
+            return (
+                f"the view {self.view!r} of {self.root} leaves no clip of its split '{self.split}'; choose a wider one"
             )
-        self.clips: list[Clip] = [kept[i] for i in long_enough]
-        self.identities = sorted({clip.identity for clip in self.clips})
-        self._lap: Key | None = None  # (epoch, lap) that `_order` is of
-        self._order = np.arange(0)
-        self._identity_index = {name: i for i, name in enumerate(self.identities)}
-        sizes = {clip.size for clip in self.clips}
-        if len(sizes) != 1:
-            raise FctfgError(
-                f"{self.root} holds clips of different sizes ({sorted(sizes)}); prepare them with one --size"
+        if not clips:
+            return (
+                f"{where} has no clip in its split '{self.split}'; prepare more people, or give the split a larger "
+                f"share of them (fctfg prepare --val 0.5 --test 0 divides two people)"
             )
-        self.size = sizes.pop()
+        return (
+            f"{where}: none of the {clips} clips of split '{self.split}' has the {shortest} frames that a sample "
+            f"needs; prepare longer clips"
+        )
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self._identity)
 
-    def __getitem__(self, key: Key) -> Batch:
-        epoch, index = key
-        lap, place = divmod(index, len(self.clips))
-        if self._lap != (epoch, lap):
-            self._lap = epoch, lap
-            self._order = rng(self.seed, self.split, "order", epoch, lap).permutation(len(self))
-        draw = rng(self.seed, self.split, "sample", epoch, index)
-        return self.sample(int(self._order[place]), draw)
+    @property
+    def selection(self) -> str:
+        """sha256 that names the clips that are drawn from."""
+        return hashlib.sha256("\x1f".join(self._ids.to_pylist()).encode("utf-8", "surrogateescape")).hexdigest()
 
-    def sample(self, clip: int, draw: np.random.Generator) -> Batch:
-        """One sample of a clip, everything random taken from `draw`."""
-        row = self.clips[clip]
-        length = row.n_frames
-        start = int(draw.integers(0, length - self.frames + 1))
-        source = int(draw.integers(0, length))
-        starts = np.arange(length - self.frames + 1)
-        other = int(draw.choice(starts[abs(starts - start) >= self.frames])) if self.decoys else 0
-        flip = self.flip and bool(draw.random() < 0.5)
-
-        window = np.arange(self.frames)
-        chosen = np.concatenate([[source], start + window, other + window[: self.frames if self.decoys else 0]])
-        images = to_images(read_clip(self.root / row.path, chosen.tolist()))
-        points = torch.from_numpy(row.points[chosen])
-        if flip:
-            images, points = images.flip(-1), mirror_points(points)
-        if self.augment:
-            images, points = augment(images, points, draw)
-        driving, decoy = slice(1, 1 + self.frames), slice(1 + self.frames, None)
-
-        sound = clip_mel(self.root / row.audio)
-        mel = mel_windows(sound, torch.from_numpy(start + window), fps=FPS, centered=self.centered_mel)
-        return Batch(
-            source=images[0],
-            source_points=points[0],
-            driving=images[driving],
-            points=points[driving],
-            decoy=images[decoy],
-            decoy_points=points[decoy],
-            mel=mel,
-            identity=torch.tensor(self._identity_index[row.identity]),
-            clip=torch.tensor(clip),
-            start=torch.tensor(start),
+    def clip(self, index: int) -> Clip:
+        """What reading needs of a row."""
+        number = {name: int(values[index]) for name, values in self._numbers.items()}
+        return Clip(
+            id=self._ids[index].as_py(),
+            identity=self.identities[self._identity[index]],
+            split=self.split,
+            shard=self._shard_names[self._shard[index]],
+            n_frames=number["n_frames"],
+            film_at=number["film_at"],
+            sound_at=number["sound_at"],
+            mel_at=number["mel_at"],
+            track_at=number["track_at"],
         )
+
+    def whole(self, index: int) -> tuple[Clip, np.ndarray, np.ndarray, Tensor]:
+        """A clip: its row, frames uint8 [T, H, W, 3], sound float32 [N] at 16 kHz, mel float32 [80, M]."""
+        clip = self.clip(index)
+        return clip, self._reader.whole(clip), self._reader.sound(clip), self._reader.mel(clip)
+
+    @property
+    def pictures_per_sample(self) -> int:
+        """N of `Sample`: the source, the driving frames and the decoy's."""
+        return 1 + self.frames * (2 if self.decoys else 1)
+
+    def __getitem__(self, key: Key) -> Sample:
+        return self.read(key)
+
+    def read(self, key: Key, out: Tensor | None = None) -> Sample:
+        """The sample of a position.
+
+        Args:
+            key: (epoch, index within the epoch).
+            out: memory for the sample's frames, uint8 [N, S, S, 3] in one piece; None takes new memory.
+        """
+        epoch, index = key
+        lap, place = divmod(index, len(self.identities))
+        person = _order(self.seed, self.split, epoch, lap, len(self.identities))[place]
+        draw = rng(self.seed, self.split, "sample", epoch, index)
+        return self.sample(int(self._by_identity[draw.integers(*self._first[person : person + 2])]), draw, out)
+
+    def sample(self, clip: int, draw: np.random.Generator, out: Tensor | None = None) -> Sample:
+        """One sample of a clip, everything random taken from `draw`; `out` as in :meth:`read`."""
+        row = self.clip(clip)
+        length, count = row.n_frames, self.frames
+        start = int(draw.integers(0, length - self._span + 1))
+        source = int(draw.integers(0, length))
+        other = _other_window(draw, start, count, length) if self.decoys else 0
+        n = self.pictures_per_sample
+        drawn = unchanged_pictures(n) if self.pictures is None else self.pictures.draw(draw, n)
+        heard = unchanged_sound() if self.sound is None else self.sound.draw(draw)
+
+        read = [self._reader.track(row, source, 1), self._reader.track(row, start, self._span)]
+        if self.sound is not None:  # faster or slower, which leaves out or repeats frames
+            read[1] = read[1][(speed_frames(start, count, heard) - start).numpy()]
+        if self.decoys:
+            read.append(self._reader.track(row, other, count))
+        if out is None:
+            out = torch.empty(n, self.size, self.size, 3, dtype=torch.uint8)
+        for place, track in zip((0, 1, 1 + count), read, strict=False):
+            self._reader.frames(row, track, out[place : place + len(track)])
+        mel, wave, anchor, windows = self._sound(row, start)
+        known = torch.tensor([anchor, int(self._identity[clip]), clip, start]).unbind()
+        return Sample(
+            frames=out.movedim(-1, 1),
+            points=torch.from_numpy(np.concatenate([track["points"] for track in read])),
+            mel=mel,
+            wave=wave,
+            anchor=known[0],
+            windows=windows,
+            identity=known[1],
+            clip=known[2],
+            start=known[3],
+            pictures=drawn,
+            sound=heard,
+        )
+
+    def _sound(self, row: Clip, start: int) -> tuple[Tensor, Tensor, int, Tensor]:
+        """(mel windows, waveform, anchor, window index) of `Sample`."""
+        count, samples = self.frames, self._reader.samples(row)
+        # windows of frames of unchanged speed, which the changed sound has again
+        index = _windows(start, count, self.centered_mel).clamp_max(samples // HOP)
+        first, last = int(index[0, 0]), int(index[-1, -1]) + 1
+        if self.sound is None:
+            windows = self._reader.mel(row, first, last - first).T[index - first]  # [T, 16, 80]
+            return windows.transpose(1, 2).unsqueeze(1), torch.zeros(0), 0, index - first
+        begin = (first - LEAD) * HOP
+        size = (math.ceil(16 + 3.2 * (count + 4)) + 2 * LEAD) * HOP  # the same for all samples
+        low, high = max(begin, 0), min(begin + size, samples)
+        wave = np.pad(self._reader.sound(row, low, high - low), (low - begin, begin + size - high))
+        anchor = round(start * SAMPLE_RATE / FPS) - begin
+        return torch.zeros(0), torch.from_numpy(wave), anchor, index - first + LEAD
+
+
+@lru_cache(maxsize=16)  # threads are a few laps apart
+def _order(seed: int, split: str, epoch: int, lap: int, people: int) -> np.ndarray:
+    """Whom each place of a lap shows: all people once, in a random order."""
+    return rng(seed, split, "order", epoch, lap).permutation(people)
+
+
+@lru_cache(maxsize=4096)  # as many as a clip has frames
+def _windows(start: int, count: int, centered: bool) -> Tensor:
+    """Which mel frames are the windows of `count` frames from `start` on, in a sound without end."""
+    return window_index(torch.arange(start, start + count), 1 << 40, FPS, centered)
+
+
+def _other_window(draw: np.random.Generator, start: int, count: int, length: int) -> int:
+    """The start of a random window of `count` frames that does not overlap the one from `start` on."""
+    before = max(0, start - count + 1)  # windows that end before it
+    after = max(0, length - start - 2 * count + 1)
+    number = int(draw.integers(before + after))
+    return number if number < before else start + count + number - before
+
+
+def training_pictures(pictures: PictureAugment, augment: bool, flip: bool) -> PictureAugment:
+    """What is drawn in training: all changes or none but the flip, and that only where it is wanted."""
+    chosen = pictures if augment else FLIP
+    return chosen if flip else replace(chosen, flip_chance=0.0)

@@ -29,6 +29,23 @@ def window_start(frame: int, fps: float = 25.0, centered: bool = False) -> int:
     return math.floor(MEL_FPS * (frame - middle_frame(centered)) / fps)
 
 
+def window_index(frames: Tensor, length: int, fps: float = 25.0, centered: bool = False) -> Tensor:
+    """Which mel frames each video frame's window consists of.
+
+    Args:
+        frames: int64 [T], 0-based indices of video frames.
+        length: mel frames that there are.
+        fps: of the video.
+        centered: see :func:`window_start`.
+
+    Returns:
+        int64 [T, 16] in [0, length); a window that reaches over the ends repeats the first or last mel frame.
+    """
+    starts = ((frames - middle_frame(centered)).double() * MEL_FPS / fps).floor().long()  # [T]
+    index = starts[:, None] + torch.arange(MEL_FRAMES, device=frames.device)  # [T, 16]
+    return index.clamp(0, length - 1)
+
+
 def mel_windows(mel: Tensor, frames: Tensor, fps: float = 25.0, centered: bool = False) -> Tensor:
     """Cut each video frame's window out of a mel spectrogram.
 
@@ -41,7 +58,5 @@ def mel_windows(mel: Tensor, frames: Tensor, fps: float = 25.0, centered: bool =
     Returns:
         [T, 1, 80, 16]; a window that reaches over the ends repeats the first or last mel frame.
     """
-    starts = ((frames - middle_frame(centered)).double() * MEL_FPS / fps).floor().long()  # [T]
-    index = starts[:, None] + torch.arange(MEL_FRAMES, device=frames.device)  # [T, 16]
-    index = index.clamp(0, mel.shape[-1] - 1).to(mel.device)
+    index = window_index(frames, mel.shape[-1], fps, centered).to(mel.device)
     return mel[:, index].permute(1, 0, 2).unsqueeze(1)  # [80, T, 16] -> [T, 1, 80, 16]

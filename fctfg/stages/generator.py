@@ -95,7 +95,7 @@ class GeneratorStage(Stage):
 
     def check_data(self, data: TalkingData) -> None:
         super().check_data(data)
-        if data.train.augment:
+        if data.augment:
             raise FctfgError(
                 "data.augment is on, but stage 1 would learn to draw what it does to the pictures; set it to false"
             )

@@ -1,77 +1,41 @@
 """``fctfg prepare``: a folder of raw videos to a clip data set."""
 
-import os
+import json
 import shutil
-import signal
+import time
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from fctfg.atomic import atomic_path, make_folder
-from fctfg.data.manifest import FILE_NAME, Clip, Manifest, read_manifest, write_manifest
+from fctfg.atomic import remove_leftovers, write_json
+from fctfg.data.claims import DEAD, PACKING, RENEW, Claims
+from fctfg.data.ledger import FOLDER, Journal, KeptClip, Ledger, Outcome
+from fctfg.data.manifest import FILE_NAME, FORMAT, read_manifest
+from fctfg.data.pack import LOOSE, pack
+from fctfg.data.prepare.people import finish
 from fctfg.data.prepare.settings import Settings
-from fctfg.data.prepare.sources import Rights, Source, find_sources, read_rights
-from fctfg.data.prepare.splits import assign_splits, check_shares
-from fctfg.data.prepare.video import blank_row, cut_clips, file_hash
+from fctfg.data.prepare.source_work import Build
+from fctfg.data.prepare.sources import Source, find_sources
+from fctfg.data.prepare.summary import Summary, summary_of
+from fctfg.data.prepare.workers import Engine, Inline, Processes
+from fctfg.data.query import Query
+from fctfg.data.remove import Removed, read_removed
+from fctfg.data.shards import FOLDER as SHARDS
+from fctfg.data.status import note_found
+from fctfg.data.views import RECOMMENDED, recommended_query, save_view
 from fctfg.errors import FctfgError, UsageError
-from fctfg.faces.detector import FaceDetector
 
-_STAGING = ".preparing"
-_SHOWN = 20  # rejected clips printed by name
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What `prepare` did.
-
-    Attributes:
-        root: The data set.
-        videos: Raw videos found.
-        reused: Of them, those whose clips were there already.
-        kept: Clips per split.
-        frames: Frames of the kept clips.
-        identities: People in the kept clips.
-        rejected: Rejected clips and videos: (id, reason).
-    """
-
-    root: Path
-    videos: int
-    reused: int
-    kept: Mapping[str, int]
-    frames: int
-    identities: int
-    rejected: tuple[tuple[str, str], ...] = field(repr=False)
-
-    @property
-    def reasons(self) -> Counter[str]:
-        """How often each kind of reason occurs."""
-        return Counter(reason.partition(":")[0] for _, reason in self.rejected)
-
-    def table(self) -> Table:
-        """The summary for a terminal."""
-        table = Table(show_header=False)
-        table.add_column()
-        table.add_column(justify="right")
-        table.add_row("videos", str(self.videos))
-        table.add_row("  of them reused", str(self.reused))
-        table.add_row("clips kept", str(sum(self.kept.values())))
-        for split, count in self.kept.items():
-            table.add_row(f"  {split}", str(count))
-        table.add_row("frames", str(self.frames))
-        table.add_row("identities", str(self.identities))
-        table.add_row("clips rejected", str(len(self.rejected)))
-        for kind, count in self.reasons.most_common():
-            table.add_row(f"  {kind}", str(count))
-        return table
+SETTINGS = "dataset.json"
+_LOOK_AGAIN = 5.0  # s between two looks at what the other processes have done
 
 
 def prepare(
@@ -79,7 +43,7 @@ def prepare(
     out: str | Path,
     size: int = 256,
     splits: tuple[float, float, float] = (0.9, 0.05, 0.05),
-    workers: int = 1,
+    workers: int = 0,
     detector: str = "dlib",
     detector_weights: str | Path | None = None,
     licence: str = "",
@@ -87,26 +51,41 @@ def prepare(
     min_frames: int = 64,
     max_frames: int = 1024,
     detect_every: int = 5,
+    layout: str = "folder",
+    form: str = "jpeg",
+    correct_offset: bool = False,
+    shard: tuple[int, int] = (1, 1),
+    engine: str = "local",
+    patience: float = 120.0,
     progress: bool = True,
 ) -> Summary:
-    """Cut raw videos into face clips at 25 fps and 16 kHz, with a manifest.
+    """Cut raw videos into face clips at 25 fps and 16 kHz, with a manifest of scores.
 
-    The folder's layout says who is who: see `find_sources`. Videos and clips that cannot be used become rows with a
-    reason, and the rest go on. The same input gives the same bytes, whatever the number of workers. A second run
-    reuses the clips of unchanged videos when the settings are equal. The data set appears, or changes, only at the end:
-    until then everything is written to a hidden folder inside `out`, which is removed when something fails.
+    The folder's layout says who is who: see `fctfg.data.prepare.layouts`. Videos and clips that cannot be used get a
+    reason, and the rest go on. The same input gives the same bytes, whatever the number of workers, machines and
+    interruptions: what was done is in a ledger, and the same call goes on where the last one stopped. Videos that are
+    new or changed are taken up; clips of videos that are gone stay (`fctfg data remove` takes them out).
+
+    Any number of processes on any number of machines may work on one data set: each takes videos that nobody else has,
+    and the last one packs the clips.
 
     Args:
         source: A video, or a folder of videos.
         out: The data set's folder.
         size: Side of the square clips in pixels.
-        splits: Shares of identities for train, val and test, where the folders do not say the split.
-        workers: Processes.
+        splits: Shares of identities for train, val and test, where the layout does not say the split.
+        workers: Processes; 0 works in this one, without protection against videos that crash or hang it.
         detector: ``dlib``, ``dlib-cnn`` or ``insightface``.
         detector_weights: Folder of insightface's weights.
-        licence, consent: Stored in every row; where empty, taken from ``provenance.json`` in `source`.
+        licence, consent: Stored in every row; see `fctfg.data.prepare.rights` for what the folder may say.
         min_frames, max_frames: Shortest and longest clip; longer tracks give several.
         detect_every: Frames from one face detection to the next.
+        layout: How the corpus names its files.
+        form: How frames are stored, ``jpeg`` or ``raw``.
+        correct_offset: Move the sound of clips by the offset that the sync expert finds, where it is sure.
+        shard: (i, N) from 1: this is the i-th of N processes, which begin at different places of the list.
+        engine: ``local`` processes, or ``ray``: actors of a Ray cluster.
+        patience: Seconds without a new frame after which a video is given up.
         progress: Show a progress bar and the summary.
 
     Returns:
@@ -114,236 +93,273 @@ def prepare(
 
     Raises:
         UsageError: A setting is out of range.
-        FctfgError: `source` is missing or empty, nothing could be kept, or `out` cannot be written.
+        FctfgError: `source` is missing or empty, nothing could be kept, `out` was made with other settings or cannot
+            be written.
     """
     source, out = Path(source), Path(out)
     settings = Settings(
-        size=size, min_frames=min_frames, max_frames=max_frames, detect_every=detect_every, detector=detector
+        size=size,
+        min_frames=min_frames,
+        max_frames=max_frames,
+        detect_every=detect_every,
+        detector=detector,
+        layout=layout,
+        form=form,
+        correct_offset=correct_offset,
+        val=splits[1],
+        test=splits[2],
     )
-    check_shares(splits)
-    if workers < 1:
-        raise UsageError(f"--workers must be 1 or more, not {workers}")
-    videos = find_sources(source, skip=out)
-    rights = read_rights(source, licence, consent)
-    weights = None if detector_weights is None else Path(detector_weights)
-    before = _earlier(out, settings)
-
-    with _staging(out) as staging, _bar(len(videos), progress) as advance:
-        rows: list[Clip] = []
-        job = _Job(settings, rights, weights, staging, before)
-        reused = 0
-        for clips, old in _run(job, videos, workers):
-            rows += clips
-            reused += old
-            advance()
-        rows = _with_splits(rows, videos, splits)
-        summary = _summary(out, videos, rows, reused)
-        if not sum(summary.kept.values()):
-            raise FctfgError(_nothing(source, summary))
-        _publish(out, staging, rows, settings, before)
+    if abs(sum(splits) - 1) > 1e-6:
+        raise UsageError(f"the shares of train, val and test must sum to 1, not {splits}")
+    if patience <= 0:
+        raise UsageError(f"--patience must be above 0 s, not {patience:g}")
+    if workers < 0:
+        raise UsageError(f"--workers must be 0 or more, not {workers}")
+    if engine not in ("local", "ray"):
+        raise UsageError(f"--engine must be local or ray, not {engine!r}")
+    if not 1 <= shard[0] <= shard[1]:
+        raise UsageError(f"--shard must be i/N with i from 1 to N, not {shard[0]}/{shard[1]}")
+    build = Build(settings, None if detector_weights is None else Path(detector_weights).absolute(), out.absolute())
+    found = find_sources(source, out, layout, licence, consent)
+    with _begun(out, settings):
+        found = _without(found, read_removed(out))
+        with Claims(out / FOLDER / "claims") as claims, _bar("prepare", "videos", len(found), progress) as show:
+            note_found(out, len(found))
+            work = _Work(found, Ledger(out / FOLDER), claims, Journal(out / FOLDER, claims.writer), shard, show)
+            with closing(_engine(engine, build, min(workers, len(found)), patience)) as crew:
+                work.run(crew)
+            summary = _pack(source, out, settings, work, claims, progress)
     if progress:
-        _show(summary)
+        summary.show()
     return summary
 
 
-def _earlier(out: Path, settings: Settings) -> Manifest | None:
-    """The data set that is in `out` already, if its clips can be reused or must be cleared away."""
-    if not (out / FILE_NAME).is_file():
-        return None
-    try:
-        return read_manifest(out, check_files=False)
-    except FctfgError:
-        return None  # not ours or of an older version; it is replaced at the end
+def _engine(name: str, build: Build, workers: int, patience: float) -> Engine:
+    if name == "ray":
+        from fctfg.data.prepare.ray_engine import RayActors
+
+        return RayActors(build, max(1, workers), patience, on_gpu=build.settings.detector == "insightface")
+    return Processes(build, workers, patience) if workers else Inline(build)
 
 
 @contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """A hidden folder inside `out`, removed at the end; `out` too if it was new and nothing came into it."""
+def _begun(out: Path, settings: Settings) -> Iterator[None]:
+    """Check the settings; after an error, leave nothing of a data set without clips, what has some can be continued."""
     new = [folder for folder in (out, *out.parents) if not folder.exists()]
-    make_folder(out)
-    staging = out / _STAGING
+    check_settings(out, settings)
     try:
-        shutil.rmtree(staging, ignore_errors=True)  # of a run that was killed
-        make_folder(staging / "clips")
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        for folder in (out / "clips", *new):
-            with suppress(OSError):  # it holds something
-                folder.rmdir()
+        yield
+    except FctfgError:
+        has_clips = any(outcome.clips for outcome in Ledger(out / FOLDER).outcomes.values())
+        others = any((out / FOLDER).glob("claims/*.alive"))
+        if not (out / FILE_NAME).exists() and not has_clips and not others:
+            for name in (FOLDER, LOOSE, SHARDS):
+                shutil.rmtree(out / name, ignore_errors=True)
+            with suppress(OSError):
+                (out / SETTINGS).unlink()
+            for folder in new:
+                with suppress(OSError):  # it holds something
+                    folder.rmdir()
+        raise
+
+
+def check_settings(out: Path, settings: Settings) -> None:
+    """Write the settings of a new data set, or compare them with those that an old one was made with.
+
+    Raises:
+        FctfgError: they differ, or the folder holds a data set of another version.
+    """
+    path = out / SETTINGS
+    if not path.is_file():
+        taken = [name for name in (FILE_NAME, LOOSE, SHARDS, FOLDER) if (out / name).exists()]
+        if taken:
+            raise FctfgError(f"{out} holds something else already ({taken[0]}); choose another folder")
+        write_json(path, {"format": FORMAT, "settings": settings.header()})
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FctfgError(f"{path} is damaged; choose another folder") from error
+    now = settings.header()
+    other = [f"{name} {before.get(name)!r}, now {now.get(name)!r}" for name in now if before.get(name) != now[name]]
+    if other:
+        raise FctfgError(f"{out} was prepared with other settings ({'; '.join(other)}); choose another folder")
+
+
+def _without(found: list[Source], removed: Removed) -> list[Source]:
+    """The videos, those of people who were taken out marked as unusable."""
+    why = "removed: this person was taken out of the data set"
+    return [
+        replace(source, problem=why) if source.labelled and source.identity in removed.people else source
+        for source in found
+    ]
+
+
+class _Work:
+    """The videos of a run, and what became of them."""
+
+    def __init__(
+        self,
+        sources: list[Source],
+        ledger: Ledger,
+        claims: Claims,
+        journal: Journal,
+        shard: tuple[int, int],
+        show: Callable[[int], None],
+    ) -> None:
+        self.sources = {source.name: source for source in sources}
+        self.ledger, self._claims, self._journal, self._show = ledger, claims, journal, show
+        first = len(sources) * (shard[0] - 1) // shard[1]
+        self._order = sources[first:] + sources[:first]
+        self._alone = shard[1] == 1
+        self._read = 0.0  # when the ledger was read last
+        # what failed before this run is tried again, but only once
+        self._failed = {name: o.time for name, o in ledger.outcomes.items() if o.state == "failed"}
+        self.reused = sum(self._done(source) for source in sources)
+
+    def _done(self, source: Source) -> bool:
+        outcome = self.ledger.outcomes.get(source.name)
+        if outcome is None or self._failed.get(source.name) == outcome.time:
+            return False
+        if source.problem or outcome.stage == "source":
+            return outcome.reason == source.problem
+        try:
+            status = source.path.stat()
+        except OSError:
+            return True  # it is gone; what is known of it stays
+        return outcome.unchanged(status.st_size, status.st_mtime_ns)
+
+    def pending(self) -> list[Source]:
+        """Videos that nobody has finished."""
+        self._refresh(0)
+        left = [source for source in self._order if not self._done(source)]
+        self._show(len(self._order) - len(left))
+        return left
+
+    def _refresh(self, after: float = _LOOK_AGAIN) -> None:
+        """Read the ledger again where that was longer ago than `after` seconds; there may be many journals."""
+        if time.monotonic() - self._read >= after:
+            self.ledger.refresh()
+            self._read = time.monotonic()
+
+    def run(self, engine: Engine) -> None:
+        """Work until there is nothing left.
+
+        One of several processes ends earlier, when the others have had all that is left in hand for so long that
+        they must be alive.
+        """
+        busy = time.monotonic()
+        while left := self.pending():
+            if self._round(engine, left):
+                busy = time.monotonic()
+            elif not self._alone and time.monotonic() - busy > DEAD + RENEW and self._claims.others():
+                return
+            else:
+                engine.wait(_LOOK_AGAIN)
+                time.sleep(0.1)
+
+    def _round(self, engine: Engine, left: list[Source]) -> int:
+        """Go through the list once; how many videos were worked on."""
+        taken = running = 0
+        done = len(self._order) - len(left)
+        waiting = iter(left)
+        source = next(waiting, None)
+        while source is not None or running:
+            while source is not None and engine.room():
+                if self._claims.take(source.name):
+                    self._refresh()
+                    if self._done(source):
+                        self._claims.release(source.name)
+                    else:
+                        known = self.ledger.outcomes.get(source.name)
+                        done_before = known is not None and known.state != "failed"
+                        engine.submit(source, known.sha256 if known is not None and done_before else "")
+                        taken, running = taken + 1, running + 1
+                source = next(waiting, None)
+            for worked, outcome in engine.wait(1.0) if running or source is not None else ():
+                known = self.ledger.outcomes.get(worked.name)
+                if known is not None:  # the latest word, also where this machine's clock is behind
+                    outcome = replace(outcome, time=max(outcome.time, known.time + 1e-3))
+                self._journal.append(outcome)
+                self._claims.release(worked.name)
+                running -= 1
+                done += 1
+                self._show(done)
+        return taken
+
+
+def _pack(source: Path, out: Path, settings: Settings, work: _Work, claims: Claims, progress: bool) -> Summary:
+    """Shards and manifest, when nothing is left to do and nobody else does it."""
+    if pending := len(work.pending()):
+        return Summary(out, len(work.sources), work.reused, {}, 0, 0, 0, (), pending)
+    while not claims.take(PACKING):
+        time.sleep(_LOOK_AGAIN)
+    outcomes = work.ledger.outcomes
+    removed = read_removed(out)
+    clips = [*_unknown(out, outcomes), *(clip for outcome in outcomes.values() for clip in outcome.clips)]
+    clips = [clip for clip in clips if clip.id not in removed.clips]
+    if not clips:
+        claims.release(PACKING)
+        raise FctfgError(_nothing(source, work))
+    if not claims.others():
+        remove_leftovers(out)
+    with _bar("pack", "clips", len(clips), progress) as show:
+        rejects = _rejects(work.ledger, removed)
+        table = pack(out, clips, rejects, settings.header(), partial(_finish, settings, work), advance=show)
+    if not claims.others():
+        shutil.rmtree(out / LOOSE, ignore_errors=True)
+    recommended = Query(recommended_query(settings.size))
+    save_view(out, RECOMMENDED, recommended)
+    claims.release(PACKING)
+    return summary_of(out, len(work.sources), work.reused, table, recommended)
+
+
+def _unknown(out: Path, outcomes: Mapping[str, Outcome]) -> list[KeptClip]:
+    """Clips that the data set has of videos that the ledger does not know, because it was lost; they stay."""
+    if not (out / FILE_NAME).is_file():
+        return []
+    columns = ["id", "sha256", "bytes", "n_frames"]
+    manifest = read_manifest(out, [*columns, "source", "reject_reason"], check_files=False).kept()
+    sources = manifest.column("source")
+    rows = manifest.table.select(columns).to_pylist()
+    return [KeptClip(**row) for row, source in zip(rows, sources, strict=True) if source not in outcomes]
+
+
+def _finish(settings: Settings, work: _Work, table: pa.Table) -> pa.Table:
+    return finish(table, settings, work.sources)
+
+
+def _rejects(ledger: Ledger, removed: Removed) -> Iterator[dict[str, Any]]:
+    for outcome in ledger.complete():
+        for row in outcome.rejects:
+            if row["id"] not in removed.clips:
+                yield {**row, "thumbnail": b64decode(row["thumbnail"]) or None}
 
 
 @contextmanager
-def _bar(total: int, show: bool) -> Iterator[Callable[[], None]]:
+def _bar(what: str, unit: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar; what it yields is called with how many are done."""
     columns = (
-        TextColumn("prepare"),
+        TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("videos"),
+        TextColumn(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), disable=not show, transient=True) as bar:
-        task = bar.add_task("videos", total=total)
-        yield lambda: bar.advance(task)
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What a worker needs for any video."""
-
-    settings: Settings
-    rights: Rights
-    weights: Path | None
-    staging: Path
-    before: Manifest | None
-
-    def earlier_rows(self) -> dict[str, list[Clip]]:
-        """Rows of the data set that is there already, by video, where its settings are these."""
-        if self.before is None or dict(self.before.settings) != self.settings.header():
-            return {}
-        rows: dict[str, list[Clip]] = {}
-        for clip in self.before:
-            rows.setdefault(clip.source, []).append(clip)
-        return rows
-
-
-class _Worker:
-    """Handles one video after the other in one process; the detector is loaded with the first that needs it."""
-
-    def __init__(self, job: _Job) -> None:
-        self._job = job
-        self._earlier = job.earlier_rows()
-        self._detector: FaceDetector | None = None
-
-    def __call__(self, source: Source) -> tuple[list[Clip], bool]:
-        """(rows, whether they were reused) of one video."""
-        job = self._job
-        try:
-            digest = file_hash(source.path)
-        except OSError as error:
-            reason = f"unreadable: {error.strerror}"
-            return [blank_row(source, "", job.settings, job.rights, reason)], False
-        old = self._earlier.get(source.name, [])
-        if old and all(self._usable(clip, source, digest) for clip in old):
-            rights = vars(job.rights)
-            return [replace(clip, split=source.split or "train", **rights) for clip in old], True
-        if self._detector is None:
-            self._detector = job.settings.build_detector(job.weights)
-        return cut_clips(source, digest, job.settings, job.rights, self._detector, job.staging), False
-
-    def _usable(self, clip: Clip, source: Source, digest: str) -> bool:
-        if clip.source_sha256 != digest or not clip.id.startswith(source.id):
-            return False
-        if clip.reject_reason is not None:
-            return True
-        root = self._job.staging.parent
-        paths = root / clip.path, root / clip.audio
-        return all(path.is_file() for path in paths) and file_hash(*paths) == clip.sha256
-
-
-_worker: _Worker | None = None  # of a pool's process
-
-
-def _start(job: _Job) -> None:
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the pool's processes without their tracebacks
-    _worker = _Worker(job)
-
-
-def _work(source: Source) -> tuple[list[Clip], bool]:
-    assert _worker is not None
-    return _worker(source)
-
-
-def _run(job: _Job, videos: list[Source], workers: int) -> Iterator[tuple[list[Clip], bool]]:
-    """Results in the order in which they are ready."""
-    if workers == 1 or len(videos) == 1:
-        yield from map(_Worker(job), videos)
-        return
-    # spawn: forked processes would inherit the threads' locks of PyAV, torch and OpenMP
-    pool = ProcessPoolExecutor(min(workers, len(videos)), get_context("spawn"), _start, (job,))
-    try:
-        for future in as_completed([pool.submit(_work, video) for video in videos]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise FctfgError(
-            "a worker process died (out of memory, or a video crashed the decoder); run again with --workers 1"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _with_splits(rows: list[Clip], videos: list[Source], shares: tuple[float, float, float]) -> list[Clip]:
-    """Fill in the splits that the folders do not say; somebody's second face goes where the first one is."""
-    person = {video.name: video for video in videos}
-    if any(video.split for video in videos):
-        shares = (1.0, 0.0, 0.0)  # videos beside train/, val/ and test/ are for training
-    kept = {person[row.source].identity for row in rows if row.reject_reason is None}
-    chosen = assign_splits(kept, shares)
-    return [
-        row if person[row.source].split else replace(row, split=chosen.get(person[row.source].identity, "train"))
-        for row in rows
-    ]
-
-
-def _summary(out: Path, videos: list[Source], rows: list[Clip], reused: int) -> Summary:
-    kept = [row for row in rows if row.reject_reason is None]
-    count = Counter(row.split for row in kept)
-    return Summary(
-        root=out,
-        videos=len(videos),
-        reused=reused,
-        kept={split: count[split] for split in ("train", "val", "test")},
-        frames=sum(row.n_frames for row in kept),
-        identities=len({row.identity for row in kept}),
-        rejected=tuple(sorted((row.id, row.reject_reason) for row in rows if row.reject_reason is not None)),
+def _nothing(source: Path, work: _Work) -> str:
+    outcomes = sorted(work.ledger.outcomes.values(), key=lambda outcome: outcome.source)
+    first = outcomes[0]
+    if len(outcomes) == 1:
+        return f"nothing in {source} can be used ({first.reason}); give another video"
+    kinds = Counter(outcome.reason.partition(":")[0] for outcome in outcomes)
+    listed = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
+    return (
+        f"none of the {len(outcomes)} videos in {source} can be used: {listed}; "
+        f"the first is {first.source}: {first.reason}"
     )
-
-
-def _show(summary: Summary) -> None:
-    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{summary.root}:")
-    console.print(summary.table())
-    for name, reason in summary.rejected[:_SHOWN]:
-        console.print(f"rejected {name}: {reason}")
-    if len(summary.rejected) > _SHOWN:
-        console.print(f"and {len(summary.rejected) - _SHOWN} more, see reject_reason in {summary.root / FILE_NAME}")
-
-
-def _nothing(source: Path, summary: Summary) -> str:
-    if summary.videos == 1 and len(summary.rejected) == 1:
-        return f"nothing in {source} can be used ({summary.rejected[0][1]}); give another video"
-    kinds = ", ".join(f"{kind} ({count})" for kind, count in summary.reasons.most_common())
-    name, reason = summary.rejected[0]
-    return f"none of the {summary.videos} videos in {source} can be used: {kinds}; the first is {name}: {reason}"
-
-
-def _publish(out: Path, staging: Path, rows: list[Clip], settings: Settings, before: Manifest | None) -> None:
-    """Move the new clips to their places, replace the manifest, and clear away clips that it no longer names.
-
-    When a step fails, the clips that were there before are put back.
-    """
-    draft = write_manifest(staging, rows, settings.header())
-    make_folder(out / "clips")
-    make_folder(staging / "old")
-    moved: list[Path] = []
-    try:
-        with atomic_path(out / FILE_NAME) as temporary:
-            for path in sorted((staging / "clips").iterdir()):
-                place = out / "clips" / path.name
-                if place.exists():
-                    os.replace(place, staging / "old" / path.name)
-                moved.append(place)
-                os.replace(path, place)
-            os.replace(draft, temporary)
-    except BaseException:
-        for place in moved:
-            place.unlink(missing_ok=True)
-            if (staging / "old" / place.name).exists():
-                (staging / "old" / place.name).rename(place)
-        raise
-    named = {name for row in rows if row.reject_reason is None for name in (row.path, row.audio)}
-    old = set() if before is None else {*before.kept().column("path"), *before.kept().column("audio")}
-    for name in old - named:
-        (out / name).unlink(missing_ok=True)

@@ -4,12 +4,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fctfg.data.clip_file import FORMS
+from fctfg.data.prepare.splits import check_shares
 from fctfg.errors import UsageError
 from fctfg.faces.detector import DlibDetector, FaceDetector, InsightFaceDetector
 from fctfg.media import FPS
 
 DETECTORS = ("dlib", "dlib-cnn", "insightface")
-VERSION = 1  # raise it when the same settings give other clips, so that old ones are not reused
+VERSION = 2  # raise it when the same settings give other clips, so that old ones are not reused
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,15 @@ class Settings:
         max_frames: Longest clip (FOMM: 1024); longer tracks give several.
         min_iou: A chunk ends when the head's IoU with its first place is below this (FOMM: 0.25).
         margin: Enlargement of the union of head boxes on each side (FOMM: 0.1).
-        max_enlargement: A crop smaller than ``size / max_enlargement`` is rejected.
+        max_enlargement: A crop smaller than ``size / max_enlargement`` is rejected (the recommended view asks for
+            half of it).
         detect_every: Frames from one face detection to the next; in between faces are followed by landmarks.
         silence: Root mean square of the sound, full scale = 1, below which a clip is rejected (0.001 = -60 dB).
-        crf: x264 quality of the clips, 0 (lossless) to 51.
-        gop: Key frame interval of the clips in frames.
+        form: How frames are stored, ``jpeg`` or ``raw``.
         detector: One of `DETECTORS`.
+        layout: How the corpus names its files, which says who is who.
+        correct_offset: Move the sound of clips by the offset that the sync expert finds, where it is sure.
+        val, test: Shares of the identities where the corpus does not say the split; the rest is for training.
     """
 
     size: int = 256
@@ -35,12 +40,15 @@ class Settings:
     max_frames: int = 1024
     min_iou: float = 0.25
     margin: float = 0.1
-    max_enlargement: float = 2.0
+    max_enlargement: float = 4.0
     detect_every: int = 5
     silence: float = 1e-3
-    crf: int = 14
-    gop: int = 12
+    form: str = "jpeg"
     detector: str = "dlib"
+    layout: str = "folder"
+    correct_offset: bool = False
+    val: float = 0.05
+    test: float = 0.05
 
     def __post_init__(self) -> None:
         if self.size < 16 or self.size % 2:
@@ -49,8 +57,16 @@ class Settings:
             raise UsageError(f"--min-frames must be between 1 and {self.max_frames}, not {self.min_frames}")
         if self.detect_every < 1:
             raise UsageError(f"detect_every must be 1 or more, not {self.detect_every}")
+        if self.form not in FORMS:
+            raise UsageError(f"--form must be one of {', '.join(FORMS)}, not {self.form!r}")
+        check_shares(self.shares)
         if self.detector not in DETECTORS:
             raise UsageError(f"--detector must be one of {', '.join(DETECTORS)}, not {self.detector!r}")
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Of train, val and test."""
+        return 1 - self.val - self.test, self.val, self.test
 
     def header(self) -> dict[str, Any]:
         """The settings as they stand in the manifest."""

@@ -27,7 +27,7 @@ def ingredients(stage: Stage, data: TalkingData, before: Path | None = None) -> 
     Returns:
         Licences by what the user calls each ingredient.
     """
-    shown = (clip.licence or NOT_SAID for clip in data.val.clips)
+    shown = (licence or NOT_SAID for licence in data.val.licences)
     found = {data.root: Licences(frozenset([*data.licences, *shown]))}
     places = {f"model.init_args.init_from.{role}": place for role, place in stage.init_from.items()}
     for module in stage.modules():
@@ -78,6 +78,7 @@ class Export(pl.Callback):
             "dataset_hash": data.hash,
             "metrics": metrics,
             "licences": self.licences.plain(),
+            "consents": sorted({consent or NOT_SAID for consent in (*data.train.consents, *data.val.consents)}),
             "init_from": pl_module.init_from,
             "notes": notes,
         }

@@ -5,28 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import WandbLogger
-from torch import Tensor
 from torchvision.utils import make_grid
 
 from fctfg.data.batch import Batch
-from fctfg.data.clip import read_clip
 from fctfg.data.datamodule import TalkingData
-from fctfg.data.dataset import clip_mel
-from fctfg.media import FPS, SAMPLE_RATE, read_wav, write_image, write_video
+from fctfg.media import FPS, SAMPLE_RATE, write_image, write_video
+from fctfg.media.mel_picture import mel_picture
 from fctfg.ops.pixels import to_images, to_pixels
 from fctfg.ops.windows import mel_windows
 from fctfg.stages.base import Stage
-
-
-def mel_picture(mel: Tensor) -> np.ndarray:
-    """Mel spectrogram [80, M] in [-4, 4] as a picture, uint8 [160, 2M, 3], low frequencies below."""
-    colored = matplotlib.colormaps["magma"]((mel.flip(0).cpu().numpy() + 4) / 8)[..., :3]
-    return np.repeat(np.repeat((colored * 255).astype(np.uint8), 2, axis=0), 2, axis=1)
 
 
 class Samples(pl.Callback):
@@ -74,19 +64,17 @@ class Samples(pl.Callback):
         """The first validation clip driven by itself, with its sound, and the picture of its mel."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, TalkingData)
-        row = data.val.clips[0]
-        length = min(row.n_frames, self.max_frames)
-        frames = to_images(read_clip(data.val.root / row.path, range(length))).to(stage.device)
-        mel = clip_mel(data.val.root / row.audio)
+        clip, pixels, sound, mel = data.val.whole(0)
+        length = min(clip.n_frames, self.max_frames)
+        frames = to_images(pixels[:length]).to(stage.device)
         windows = mel_windows(mel, torch.arange(length), FPS, stage.networks.centered_mel).to(stage.device)
         shown = stage.video(frames[0], frames, windows)
         if shown is None:
             return {}
-        sound = read_wav(data.val.root / row.audio)[: round(len(shown) / FPS * SAMPLE_RATE)]
         video = self.folder / f"video_{iteration:06d}.mp4"
-        write_video(video, to_pixels(shown), fps=FPS, audio=sound)
+        write_video(video, to_pixels(shown), fps=FPS, audio=sound[: round(len(shown) / FPS * SAMPLE_RATE)])
         picture = self.folder / f"mel_{iteration:06d}.png"
-        write_image(picture, mel_picture(mel))
+        write_image(picture, mel_picture(mel.cpu()))
         return {"video": video, "mel": picture}
 
     def _upload(self, trainer: pl.Trainer, written: dict[str, Path], iteration: int) -> None:

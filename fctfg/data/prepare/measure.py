@@ -1,0 +1,170 @@
+"""The scores of a clip: what it looks and sounds like, how lips and sound agree, and whose face it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fctfg.data.clip_file import Track
+from fctfg.data.prepare.look import Seen, stretch
+from fctfg.data.prepare.plan import Plan
+from fctfg.data.prepare.settings import Settings
+from fctfg.data.scores.duplicates import PRINT_FRAMES, clip_print
+from fctfg.data.scores.faces import eye_aspect_ratio, head_pose, mouth_opening
+from fctfg.data.scores.identity import agreement
+from fctfg.data.scores.pictures import changes, exposure, frozen, sharpness
+from fctfg.data.scores.sound import bandwidth, clipping_share, loudness, silence_ratio, speech_likeness
+from fctfg.data.scores.sync import MIN_FRAMES, SAMPLES, audio_video_offset, sync_expert
+from fctfg.faces.recogniser import DlibRecogniser
+from fctfg.faces.track import boxes_of, landmarks_of
+
+_AROUND = 15 * SAMPLES  # samples of sound before and after a clip in which its own is looked for
+_FACES = 5  # frames of a clip whose faces are recognised, evenly spread
+
+
+class PictureScores:
+    """What is measured of a clip's pictures while they stream by.
+
+    Args:
+        track: of the clip.
+    """
+
+    def __init__(self, track: Track) -> None:
+        self._track = track
+        self._count = 0
+        self._last: np.ndarray | None = None
+        self._columns: list[dict[str, np.ndarray]] = []
+        last = len(track) - 1
+        self._recognised = set(np.linspace(0, last, _FACES).round().astype(int).tolist())
+        self._printed = [round(place * last) for place in PRINT_FRAMES]
+        self._kept: dict[int, np.ndarray] = {}
+
+    def add(self, frames: np.ndarray) -> None:
+        """Take the next frames, uint8 [N, S, S, 3]."""
+        exposed = exposure(frames)
+        self._columns.append(
+            {
+                "sharpness": sharpness(frames),
+                "brightness": exposed[:, 0],
+                "dark": exposed[:, 1],
+                "bright": exposed[:, 2],
+                "changes": changes(frames, self._last),
+            }
+        )
+        for number in {*self._recognised, *self._printed} & set(range(self._count, self._count + len(frames))):
+            self._kept[number] = frames[number - self._count]
+        self._last = frames[-1]
+        self._count += len(frames)
+
+    @property
+    def faces(self) -> dict[int, np.ndarray]:
+        """Frames whose faces are to be recognised, uint8 [S, S, 3], by their numbers."""
+        return {number: self._kept[number] for number in sorted(self._recognised)}
+
+    @property
+    def printed(self) -> np.ndarray:
+        """The frames at `PRINT_FRAMES`, uint8 [2, S, S, 3]."""
+        return np.stack([self._kept[number] for number in self._printed])
+
+    def column(self, name: str) -> np.ndarray:
+        """One figure per frame, [T]."""
+        return np.concatenate([column[name] for column in self._columns])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that is measured of a clip.
+
+    Attributes:
+        scores: by the names of `fctfg.data.scores.table.SCORES`.
+        pose: float32 [T, 3] yaw, pitch, roll in degrees.
+        embedding: of the face, JSON's numbers.
+        prints: of `fctfg.data.scores.duplicates.clip_print`.
+        moved: frames by which the clip's sound is taken later than the pictures, to bring it to the lips.
+    """
+
+    scores: dict[str, float]
+    pose: np.ndarray
+    embedding: list[float]
+    prints: list[int]
+    moved: int
+
+
+class Measure:
+    """Takes the scores of clips; holds the networks that this needs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._recogniser = DlibRecogniser()
+        self._sync_expert = sync_expert()
+
+    def __call__(self, plan: Plan, pictures: PictureScores, seen: Seen, begin: int, end: int) -> Measured:
+        """Measure a clip.
+
+        Args:
+            plan: where it is cut.
+            pictures: what was measured of its pictures.
+            seen: of the whole video.
+            begin, end: the clip's part of the video's sound, in samples.
+        """
+        landmarks = landmarks_of(plan.track)
+        pose = head_pose(landmarks)
+        scores, moved = self._sync(landmarks, seen, begin, end)
+        wave = stretch(seen.sound, begin + moved * SAMPLES, end + moved * SAMPLES)
+        embeddings = self._embed(plan, pictures)
+        scores |= {
+            "face_px": float(np.median(np.ptp(boxes_of(plan.track)[:, [0, 2]], axis=1))),
+            "crop_px": plan.crop[2] - plan.crop[0],
+            "detection": float(np.median([face.confidence for face in plan.track.faces])),
+            "bars": _covered(plan, seen),
+            "frozen": frozen(pictures.column("changes")),
+            "silence": silence_ratio(wave),
+            "loudness": loudness(wave),
+            "clipping": clipping_share(wave),
+            "speech": speech_likeness(wave),
+            "bandwidth": bandwidth(wave),
+            "agreement": agreement(embeddings),
+        }
+        scores |= {name: float(np.median(pictures.column(name))) for name in ("sharpness", "brightness")}
+        scores |= {name: float(pictures.column(name).mean()) for name in ("dark", "bright")}
+        for name, values in (
+            *zip(("yaw", "pitch", "roll"), pose.T, strict=True),
+            ("mouth", mouth_opening(landmarks)),
+            ("eyes", eye_aspect_ratio(landmarks)),
+        ):
+            scores[f"{name}_min"], scores[f"{name}_max"] = (float(v) for v in np.percentile(values, (5, 95)))
+        prints: list[int] = clip_print(pictures.printed, wave).tolist()
+        return Measured(scores, pose, [round(float(v), 5) for v in np.median(embeddings, axis=0)], prints, moved)
+
+    def _sync(self, landmarks: np.ndarray, seen: Seen, begin: int, end: int) -> tuple[dict[str, float], int]:
+        """(scores of sync, frames by which the sound is to be moved)."""
+        first = max(0, begin - _AROUND)
+        wave = seen.sound[first : end + _AROUND]
+        if len(landmarks) < MIN_FRAMES or len(wave) - (begin - first) < MIN_FRAMES * SAMPLES:
+            return {"offset": np.nan, "raw_offset": np.nan, "confidence": np.nan}, 0
+        found = audio_video_offset(landmarks, wave, self._sync_expert, before=begin - first)
+        reaches = begin + found.offset * SAMPLES >= 0 and end + (found.offset - 1) * SAMPLES <= len(seen.sound)
+        moved = found.offset if self._settings.correct_offset and found.confidence >= 1 and reaches else 0
+        return {
+            "offset": found.offset - moved,
+            "raw_offset": found.offset,
+            "confidence": found.confidence,
+        }, moved
+
+    def _embed(self, plan: Plan, pictures: PictureScores) -> np.ndarray:
+        """Embeddings of the chosen frames' faces, [K, D]."""
+        corner, side = np.array(plan.crop[:2]), plan.crop[2] - plan.crop[0]
+        numbers = sorted(pictures.faces)
+        scale = self._settings.size / side
+        points = [(plan.track.faces[k].landmarks - corner) * scale for k in numbers]
+        return self._recogniser.embed_many([pictures.faces[k] for k in numbers], [p.astype(np.float32) for p in points])
+
+
+def _covered(plan: Plan, seen: Seen) -> float:
+    """Share of the crop that lies in black bars."""
+    x0, y0, x1, y1 = plan.crop
+    left, top, right, bottom = seen.bars
+    width = min(x1, seen.width - right) - max(x0, left)
+    height = min(y1, seen.height - bottom) - max(y0, top)
+    return 1 - max(width, 0) * max(height, 0) / ((x1 - x0) * (y1 - y0))
