@@ -1,6 +1,7 @@
 """``fctfg prepare``: a folder of raw videos to a clip data set."""
 
 import json
+import math
 import shutil
 import time
 from base64 import b64decode
@@ -212,7 +213,7 @@ class _Work:
         first = len(sources) * (shard[0] - 1) // shard[1]
         self._order = sources[first:] + sources[:first]
         self._alone = shard[1] == 1
-        self._read = 0.0  # when the ledger was read last
+        self._read = self._cost = 0.0  # when the ledger was read last, and how long that took
         # what failed before this run is tried again, but only once
         self._failed = {name: o.time for name, o in ledger.outcomes.items() if o.state == "failed"}
         self.reused = sum(self._done(source) for source in sources)
@@ -231,16 +232,18 @@ class _Work:
 
     def pending(self) -> list[Source]:
         """Videos that nobody has finished."""
-        self._refresh(0)
+        self._refresh(math.inf)
         left = [source for source in self._order if not self._done(source)]
         self._show(len(self._order) - len(left))
         return left
 
-    def _refresh(self, after: float = _LOOK_AGAIN) -> None:
-        """Read the ledger again where that was longer ago than `after` seconds; there may be many journals."""
-        if time.monotonic() - self._read >= after:
+    def _refresh(self, share: float = 0.05) -> None:
+        """Read the ledger again, as often as takes no more than a share of the time; there may be many journals."""
+        begun = time.monotonic()
+        if (begun - self._read) * share >= self._cost:
             self.ledger.refresh()
             self._read = time.monotonic()
+            self._cost = self._read - begun
 
     def run(self, engine: Engine) -> None:
         """Work until there is nothing left.
@@ -255,8 +258,7 @@ class _Work:
             elif not self._alone and time.monotonic() - busy > DEAD + RENEW and self._claims.others():
                 return
             else:
-                engine.wait(_LOOK_AGAIN)
-                time.sleep(0.1)
+                time.sleep(_LOOK_AGAIN)
 
     def _round(self, engine: Engine, left: list[Source]) -> int:
         """Go through the list once; how many videos were worked on."""
