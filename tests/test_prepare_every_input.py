@@ -290,5 +290,6 @@ def test_delay_is_corrected_when_asked(tmp_path: Path) -> None:
     one, two = (
         ClipReader(read_manifest(tmp_path / n)).sound(c) for n, c in (("as it is", before), ("corrected", after))
     )
-    moved = int(before["raw_offset"]) * 640
-    np.testing.assert_array_equal(two[:-moved], one[moved:])
+    moved = int(before["raw_offset"])
+    assert before.n_frames - after.n_frames in (moved, moved - 1)  # the last frames are not heard any more
+    np.testing.assert_array_equal(two[: len(one) - 640 * moved], one[640 * moved :])

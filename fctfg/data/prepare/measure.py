@@ -144,8 +144,10 @@ class Measure:
         if len(landmarks) < MIN_FRAMES or len(wave) - (begin - first) < MIN_FRAMES * SAMPLES:
             return {"offset": np.nan, "raw_offset": np.nan, "confidence": np.nan}, 0
         found = audio_video_offset(landmarks, wave, self._sync_expert, before=begin - first)
-        reaches = begin + found.offset * SAMPLES >= 0 and end + (found.offset - 1) * SAMPLES <= len(seen.sound)
-        moved = found.offset if self._settings.correct_offset and found.confidence >= 1 and reaches else 0
+        moved = found.offset if self._settings.correct_offset and found.confidence >= 1 else 0
+        heard = heard_frames(len(landmarks), begin + moved * SAMPLES, len(seen.sound))
+        if heard[1] - heard[0] < self._settings.min_frames:
+            moved = 0
         return {
             "offset": found.offset - moved,
             "raw_offset": found.offset,
@@ -159,6 +161,11 @@ class Measure:
         scale = self._settings.size / side
         points = [(plan.track.faces[k].landmarks - corner) * scale for k in numbers]
         return self._recogniser.embed_many([pictures.faces[k] for k in numbers], [p.astype(np.float32) for p in points])
+
+
+def heard_frames(frames: int, begin: int, samples: int) -> tuple[int, int]:
+    """Which of a clip's frames have sound, (first, one past the last), when theirs begins at the sample `begin`."""
+    return max(0, -begin // SAMPLES), min(frames, (samples - begin) // SAMPLES + 1)
 
 
 def _covered(plan: Plan, seen: Seen) -> float:
