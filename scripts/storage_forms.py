@@ -2,6 +2,7 @@
 
 import os
 import tarfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -47,7 +48,7 @@ def by_cv2(stored: bytes | bytearray | memoryview, out: np.ndarray) -> None:
     np.copyto(out, cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR_RGB))
 
 
-class Form:
+class Form(ABC):
     """One way to keep clips.
 
     Args:
@@ -59,18 +60,19 @@ class Form:
         self.folder = folder
         self.write(clips)
 
+    @abstractmethod
     def write(self, clips: list[np.ndarray]) -> None:
-        raise NotImplementedError
+        """Make the files."""
 
-    def open(self) -> None:
+    def open(self) -> None:  # noqa: B027 (most forms keep nothing open)
         """Open the files; nothing is read yet."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Let go of the files."""
 
+    @abstractmethod
     def read(self, place: Place, out: np.ndarray) -> None:
         """The source and the driving frames into `out` [6, S, S, 3]."""
-        raise NotImplementedError
 
     def bytes(self) -> int:
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
