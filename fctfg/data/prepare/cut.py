@@ -12,14 +12,13 @@ from fctfg.data.clip_file import TRACK, Track, body_bytes, clip_file, encode_fra
 from fctfg.data.ledger import KeptClip
 from fctfg.data.manifest import Clip
 from fctfg.data.pack import loose_path
-from fctfg.data.prepare.look import Seen, stretch
-from fctfg.data.prepare.measure import Measure, PictureScores, heard_frames
+from fctfg.data.prepare.look import Seen
+from fctfg.data.prepare.measure import Measure, PictureScores
 from fctfg.data.prepare.plan import Plan
 from fctfg.data.prepare.rejected import Rejected
 from fctfg.data.prepare.settings import Settings
 from fctfg.data.prepare.sources import Source
 from fctfg.data.prepare.workers import Beat
-from fctfg.data.scores.sync import SAMPLES
 from fctfg.faces.crop import cut_out, in_crop
 from fctfg.faces.track import boxes_of, landmarks_of, points_of
 from fctfg.media import FPS, SAMPLE_RATE, read_frames
@@ -34,7 +33,7 @@ class _Cutting:
         self.row, self.plan, self._settings = row, plan, settings
         self.stored: list[bytes] = []
         self.track = _track(plan)
-        self.pictures = PictureScores(self.track)
+        self.pictures = PictureScores(len(self.track))
         self._waiting: list[np.ndarray] = []
 
     def add(self, frame: np.ndarray) -> None:
@@ -109,20 +108,17 @@ def _write(
     measured = measure(clip.plan, clip.pictures, seen, begin, end)
     beat()
     clip.track["pose"] = measured.pose
-    # where the sound was moved, frames that it does not reach any more are left out
-    begin += measured.moved * SAMPLES
-    first, last = heard_frames(len(clip.stored), begin, len(seen.sound)) if measured.moved else (0, len(clip.stored))
-    stored, track = clip.stored[first:last], clip.track[first:last]
-    begin, end = begin + first * SAMPLES, begin + last * SAMPLES
+    kept = slice(measured.first, measured.last)
+    stored = clip.stored[kept]
     row = {name: value for name, value in clip.row.row().items() if name not in _PLACED}
     scores = {name: None if np.isnan(value) else round(float(value), 6) for name, value in measured.scores.items()}
     row |= {
         "n_frames": len(stored),
-        "start": row["start"] + first / FPS,
+        "start": row["start"] + measured.first / FPS,
         "embedding": measured.embedding,
         "prints": measured.prints,
     } | scores
-    file = clip_file(row, stored, stretch(seen.sound, begin, end), track, settings.size, settings.form)
+    file = clip_file(row, stored, measured.wave, clip.track[kept], settings.size, settings.form)
     with atomic_path(loose_path(root, clip.row.id)) as temporary:
         temporary.write_bytes(file)
     size = body_bytes(file)

@@ -99,15 +99,15 @@ def _thumbnail(frame: Pixels) -> bytes:
     return file.getvalue()
 
 
-def loudness(sound: Samples) -> float:
+def _rms(sound: Samples) -> float:
     """Root mean square, full scale = 1."""
     return float(np.sqrt(np.mean(np.square(sound, dtype=np.float64)))) if len(sound) else 0.0
 
 
 def check_heard(sound: Samples, settings: Settings) -> None:
     """Raise Rejected where nothing is heard at all."""
-    if loudness(sound) < settings.silence:
-        raise Rejected("sound", f"silence: the sound has {loudness(sound):.5f} rms, {settings.silence} is the least")
+    if _rms(sound) < settings.silence:
+        raise Rejected("sound", f"silence: the sound has {_rms(sound):.5f} rms, {settings.silence} is the least")
 
 
 def check_length(frames: int, settings: Settings) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fctfg.data.clip_file import Track
 from fctfg.data.prepare.look import Seen, stretch
 from fctfg.data.prepare.plan import Plan
 from fctfg.data.prepare.settings import Settings
@@ -18,6 +17,7 @@ from fctfg.data.scores.sound import bandwidth, clipping_share, loudness, silence
 from fctfg.data.scores.sync import MIN_FRAMES, SAMPLES, audio_video_offset, sync_expert
 from fctfg.faces.recogniser import DlibRecogniser
 from fctfg.faces.track import boxes_of, landmarks_of
+from fctfg.media import Samples
 
 _AROUND = 15 * SAMPLES  # samples of sound before and after a clip in which its own is looked for
 _FACES = 5  # frames of a clip whose faces are recognised, evenly spread
@@ -27,15 +27,14 @@ class PictureScores:
     """What is measured of a clip's pictures while they stream by.
 
     Args:
-        track: of the clip.
+        length: of the clip in frames.
     """
 
-    def __init__(self, track: Track) -> None:
-        self._track = track
+    def __init__(self, length: int) -> None:
         self._count = 0
         self._last: np.ndarray | None = None
         self._columns: list[dict[str, np.ndarray]] = []
-        last = len(track) - 1
+        last = length - 1
         self._recognised = set(np.linspace(0, last, _FACES).round().astype(int).tolist())
         self._printed = [round(place * last) for place in PRINT_FRAMES]
         self._kept: dict[int, np.ndarray] = {}
@@ -81,14 +80,17 @@ class Measured:
         pose: float32 [T, 3] yaw, pitch, roll in degrees.
         embedding: of the face, JSON's numbers.
         prints: of `fctfg.data.scores.duplicates.clip_print`.
-        moved: frames by which the clip's sound is taken later than the pictures, to bring it to the lips.
+        wave: float32 [640 * frames], the sound that belongs to the frames.
+        first, last: the frames that are kept, one past the last: those that the sound reaches.
     """
 
     scores: dict[str, float]
     pose: np.ndarray
     embedding: list[float]
     prints: list[int]
-    moved: int
+    wave: Samples
+    first: int
+    last: int
 
 
 class Measure:
@@ -111,7 +113,9 @@ class Measure:
         landmarks = landmarks_of(plan.track)
         pose = head_pose(landmarks)
         scores, moved = self._sync(landmarks, seen, begin, end)
-        wave = stretch(seen.sound, begin + moved * SAMPLES, end + moved * SAMPLES)
+        begin += moved * SAMPLES
+        first, last = _heard(len(landmarks), begin, len(seen.sound)) if moved else (0, len(landmarks))
+        wave = stretch(seen.sound, begin + first * SAMPLES, begin + last * SAMPLES)
         embeddings = self._embed(plan, pictures)
         scores |= {
             "face_px": float(np.median(np.ptp(boxes_of(plan.track)[:, [0, 2]], axis=1))),
@@ -135,7 +139,8 @@ class Measure:
         ):
             scores[f"{name}_min"], scores[f"{name}_max"] = (float(v) for v in np.percentile(values, (5, 95)))
         prints: list[int] = clip_print(pictures.printed, wave).tolist()
-        return Measured(scores, pose, [round(float(v), 5) for v in np.median(embeddings, axis=0)], prints, moved)
+        embedding = [round(float(v), 5) for v in np.median(embeddings, axis=0)]
+        return Measured(scores, pose, embedding, prints, wave, first, last)
 
     def _sync(self, landmarks: np.ndarray, seen: Seen, begin: int, end: int) -> tuple[dict[str, float], int]:
         """(scores of sync, frames by which the sound is to be moved)."""
@@ -145,8 +150,8 @@ class Measure:
             return {"offset": np.nan, "raw_offset": np.nan, "confidence": np.nan}, 0
         found = audio_video_offset(landmarks, wave, self._sync_expert, before=begin - first)
         moved = found.offset if self._settings.correct_offset and found.confidence >= 1 else 0
-        heard = heard_frames(len(landmarks), begin + moved * SAMPLES, len(seen.sound))
-        if heard[1] - heard[0] < self._settings.min_frames:
+        heard, silent = _heard(len(landmarks), begin + moved * SAMPLES, len(seen.sound))
+        if silent - heard < self._settings.min_frames:
             moved = 0
         return {
             "offset": found.offset - moved,
@@ -163,9 +168,9 @@ class Measure:
         return self._recogniser.embed_many([pictures.faces[k] for k in numbers], [p.astype(np.float32) for p in points])
 
 
-def heard_frames(frames: int, begin: int, samples: int) -> tuple[int, int]:
-    """Which of a clip's frames have sound, (first, one past the last), when theirs begins at the sample `begin`."""
-    return max(0, -begin // SAMPLES), min(frames, (samples - begin) // SAMPLES + 1)
+def _heard(frames: int, begin: int, samples: int) -> tuple[int, int]:
+    """The frames of a clip that have some sound, (first, one past the last), when theirs begins at a sample `begin`."""
+    return max(0, -begin // SAMPLES), min(frames, -((begin - samples) // SAMPLES))
 
 
 def _covered(plan: Plan, seen: Seen) -> float:
