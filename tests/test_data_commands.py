@@ -185,6 +185,8 @@ def test_remove_takes_a_person_out_of_the_shards(data: Path) -> None:
     assert read_removed(data).people == {"p1"}
     assert set(Ledger(data / FOLDER).outcomes) == {"v0.mp4", "v1.mp4", "v2.mp4", "bad.mp4"}
     assert main(["data", "remove", str(data), "--identity", "nobody"]) == 1
+    assert main(["data", "remove", str(data / "typo"), "--identity", "p1"]) == 1
+    assert not (data / "typo").exists()
 
 
 def test_remove_leaves_what_is_not_packed_yet(data: Path) -> None:

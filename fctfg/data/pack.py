@@ -11,7 +11,6 @@ import hashlib
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -87,13 +86,14 @@ def pack(
     places = (
         {row["id"]: row for row in _rows(before, ("id", "shard", "at", "sha256", "identity", *SAID))} if pool else {}
     )
+    strays = _strays(root, before)
     done = len(clips) - len(pool)
     first = 1 + max((int(name[:6]) for name in kept), default=-1)
     for number, group in enumerate(_groups(sorted(pool), shard_bytes), start=first):
         digest = hashlib.sha256("".join(f"{clip.id}\n{clip.sha256}\n" for clip in group).encode()).hexdigest()
         path = root / FOLDER / f"{number:06d}-{digest[:8]}.tar"
         if not path.is_file():
-            _write_shard(path, [_find(root, clip, places) for clip in group])
+            _write_shard(path, [_find(root, clip, places, strays) for clip in group])
         tables.append(_read_shard(path, group, places))
         for clip in group:
             loose_path(root, clip.id).unlink(missing_ok=True)
@@ -151,25 +151,29 @@ def _groups(clips: Sequence[KeptClip], shard_bytes: int) -> list[list[KeptClip]]
     return [group for group in groups if group]
 
 
-def _find(root: Path, clip: KeptClip, before: Mapping[str, Mapping[str, Any]]) -> _Place:
+def _find(
+    root: Path, clip: KeptClip, before: Mapping[str, Mapping[str, Any]], strays: Mapping[str, tuple[Path, int]]
+) -> _Place:
     loose = loose_path(root, clip.id)
     if loose.is_file():
         return _Place(clip, loose, 0)
     row = before.get(clip.id)
     if row is not None and row["sha256"] == clip.sha256:
         return _Place(clip, root / FOLDER / row["shard"], row["at"])
-    for path in sorted((root / FOLDER).glob("*.tar")):  # of a packing that was broken off, before more clips came
-        begin = _begins(path).get(clip.id)
-        if begin is not None:
-            return _Place(clip, path, begin)
+    if clip.id in strays:
+        return _Place(clip, *strays[clip.id])
     raise FctfgError(f"{loose} is lost; delete {root / 'ledger'} and run `fctfg prepare` again")
 
 
-@lru_cache(maxsize=4096)
-def _begins(shard: Path) -> dict[str, int]:
-    """Where each clip of a shard begins."""
-    with tarfile.open(shard, "r:") as archive:
-        return {m.name.removesuffix(".json"): m.offset for m in archive if m.name.endswith(".json")}
+def _strays(root: Path, before: pa.Table) -> dict[str, tuple[Path, int]]:
+    """Where clips begin in shards that no manifest names: those of a packing that was broken off."""
+    named = set(before["shard"].to_pylist())
+    found: dict[str, tuple[Path, int]] = {}
+    for path in sorted((root / FOLDER).glob("*.tar")):
+        if path.name not in named:
+            with tarfile.open(path, "r:") as archive:
+                found |= {m.name.removesuffix(".json"): (path, m.offset) for m in archive if m.name.endswith(".json")}
+    return found
 
 
 def _write_shard(path: Path, places: Sequence[_Place]) -> None:

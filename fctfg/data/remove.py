@@ -60,6 +60,7 @@ def remove_identity(root: Path, identity: str, reason: str = "") -> int:
     Raises:
         FctfgError: no such person, or the data set is being prepared by somebody.
     """
+    read_manifest(root, columns=["id"])  # before anything is made in a wrong folder
     with Claims(root / FOLDER / "claims") as claims:
         if claims.others() or not claims.take(PACKING):
             raise FctfgError(f"{root} is being prepared by another process; wait until it has finished")

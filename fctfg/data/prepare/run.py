@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -294,12 +295,18 @@ def _pack(source: Path, out: Path, settings: Settings, work: _Work, claims: Clai
     """Shards and manifest, when nothing is left to do and nobody else does it."""
     if pending := len(work.pending()):
         return Summary(out, len(work.sources), work.reused, {}, 0, 0, 0, (), pending)
+    waited = False
     while not claims.take(PACKING):
+        waited = True
         time.sleep(_LOOK_AGAIN)
     outcomes = work.ledger.outcomes
     removed = read_removed(out)
     clips = [*_unknown(out, outcomes), *(clip for outcome in outcomes.values() for clip in outcome.clips)]
     clips = [clip for clip in clips if clip.id not in removed.clips]
+    recommended = Query(recommended_query(settings.size))
+    if waited and (table := _packed(out, clips)) is not None:  # what another process has done meanwhile
+        claims.release(PACKING)
+        return summary_of(out, len(work.sources), work.reused, table, recommended)
     if not clips:
         claims.release(PACKING)
         raise FctfgError(_nothing(source, work))
@@ -310,10 +317,18 @@ def _pack(source: Path, out: Path, settings: Settings, work: _Work, claims: Clai
         table = pack(out, clips, rejects, settings.header(), partial(_finish, settings, work), advance=show)
     if not claims.others():
         shutil.rmtree(out / LOOSE, ignore_errors=True)
-    recommended = Query(recommended_query(settings.size))
     save_view(out, RECOMMENDED, recommended)
     claims.release(PACKING)
     return summary_of(out, len(work.sources), work.reused, table, recommended)
+
+
+def _packed(out: Path, clips: list[KeptClip]) -> pa.Table | None:
+    """The manifest's table, if it holds just these clips."""
+    if not (out / FILE_NAME).is_file():
+        return None
+    table = read_manifest(out, check_files=False).table
+    kept = table.filter(pc.is_null(table["reject_reason"])).select(["id", "sha256"]).to_pylist()
+    return table if {(row["id"], row["sha256"]) for row in kept} == {(clip.id, clip.sha256) for clip in clips} else None
 
 
 def _unknown(out: Path, outcomes: Mapping[str, Outcome]) -> list[KeptClip]:
