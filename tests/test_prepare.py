@@ -307,6 +307,21 @@ def test_names_that_would_collide(tmp_path: Path) -> None:
     assert len(set(read_manifest(tmp_path / "out").column("id"))) == 3
 
 
+def test_one_file_under_two_names_is_in_one_split(tmp_path: Path) -> None:
+    for person in range(4):  # with a few people, each split gets somebody
+        put(tmp_path / "raw" / f"p{person}" / "a.mp4", person)
+    cut(tmp_path / "raw", tmp_path / "apart", splits=(0.5, 0.25, 0.25))
+    apart = {clip.identity: clip.split for clip in read_manifest(tmp_path / "apart")}
+    one, two = next((a, b) for a in sorted(apart) for b in sorted(apart) if apart[a] != apart[b])
+    shutil.copy(tmp_path / "raw" / one / "a.mp4", tmp_path / "raw" / two / "copy.mp4")
+    cut(tmp_path / "raw", tmp_path / "joined", splits=(0.5, 0.25, 0.25))
+    manifest = read_manifest(tmp_path / "joined")
+    assert len({clip.split for clip in manifest if clip.identity in (one, two)}) == 1
+    assert {clip.split for clip in manifest} == {"train", "val", "test"}
+    (copy,) = (clip for clip in manifest if clip.repeats)
+    assert copy.identity == two
+
+
 def test_output_inside_the_source_is_not_read_again(tmp_path: Path) -> None:
     put(tmp_path / "raw" / "a.mp4")
     for _ in range(2):

@@ -22,7 +22,7 @@ def finish(table: pa.Table, settings: Settings, sources: Mapping[str, Source]) -
     People are those that the corpus names. A clip that nobody is named for gets its identity from its face: clips
     whose embeddings lie together are one person, called as before, or else after the first of them. Splits are the
     corpus's own, and where it says none, the hash of the identity decides; whoever else is seen in somebody's video
-    goes with them.
+    goes with them, and so does whoever has a file of the same content.
 
     Args:
         table: rows under `fctfg.data.manifest.SCHEMA`.
@@ -39,9 +39,10 @@ def finish(table: pa.Table, settings: Settings, sources: Mapping[str, Source]) -
     identity = [said or name for said, name in zip(label, ids, strict=True)]
     for row, name in _found(table, [int(row) for row in kept if not label[row]], given, owner).items():
         identity[row] = name
-    group = [whose or name for whose, name in zip(owner, identity, strict=True)]
-    chosen = assign_splits({group[row] for row in kept if not given[row]}, shares_left(given, settings.shares))
-    split = [said or chosen.get(name, SPLITS[0]) for said, name in zip(given, group, strict=True)]
+    group = _joined([whose or name for whose, name in zip(owner, identity, strict=True)], table, kept)
+    decided = {name: said for said, name in zip(given, group, strict=True) if said}
+    decided |= assign_splits({group[row] for row in kept} - decided.keys(), shares_left(given, settings.shares))
+    split = [said or decided.get(name, SPLITS[0]) for said, name in zip(given, group, strict=True)]
     repeats = np.full(len(table), "", object)
     first = near_duplicates(_column(table, "prints", kept, np.uint64))
     repeats[kept[first >= 0]] = np.array(ids, object)[kept[first[first >= 0]]]
@@ -76,6 +77,24 @@ def _owners(table: pa.Table) -> list[str]:
     rows = table.select(["source", "label"]).to_pylist()
     named = {row["source"]: row["label"] for row in rows if row["label"]}
     return [named.get(row["source"], "") for row in rows]
+
+
+def _joined(group: list[str], table: pa.Table, kept: np.ndarray) -> list[str]:
+    """The groups of people who share a split, those joined whose clips are from files of the same content."""
+    leader: dict[str, str] = {}
+
+    def lead(name: str) -> str:
+        while name in leader:
+            name = leader[name]
+        return name
+
+    holder: dict[str, str] = {}
+    content = table["source_sha256"].to_pylist()
+    for row in kept:
+        first, second = sorted((lead(group[row]), lead(holder.setdefault(content[row], group[row]))))
+        if first != second:
+            leader[second] = first
+    return [lead(name) for name in group]
 
 
 def _found(table: pa.Table, rows: list[int], given: list[str], owner: list[str]) -> dict[int, str]:
