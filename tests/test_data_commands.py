@@ -65,7 +65,7 @@ def test_status(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert wanted.items() <= shown.items()
     assert shown["faces: no face"] == "1"
     assert main(["data", "status", str(data), "--failed"]) == 0
-    assert "bad: faces: no face: none found" in capsys.readouterr().out
+    assert "bad.mp4: faces: no face: none found" in capsys.readouterr().out
     assert main(["data", "status", str(data / "views")]) == 1
     assert "no data set" in capsys.readouterr().err
 
@@ -88,6 +88,7 @@ def chosen(data: Path, text: str) -> list[str]:
         ("identity not in ('p0',)", "2345"),
         ("min(confidence, 2) + 1 > 2", "234"),
         ("max(face_px - 100, 0) / 40 == confidence", "01234"),
+        ("face_px / 0 > 1", ""),
         ("n_frames == 30", "012345"),
         ("-offset == 1", "03"),
         ("repeats == '' and licence == ''", "012345"),
@@ -104,7 +105,7 @@ def test_query(data: Path, text: str, wanted: str) -> None:
     ("text", "words"),
     [
         ("confidance > 3", "did you mean 'confidence'?"),
-        ("confidence >", "at character"),
+        ("confidence >", "an example"),
         ("confidence + 1", "yes-or-no"),
         ("identity > 3", "a text is compared with a number"),
         ("__import__('os')", "not allowed"),
@@ -113,7 +114,7 @@ def test_query(data: Path, text: str, wanted: str) -> None:
         ("(lambda: 1)() == 1", "not allowed"),
         ("confidence is 3", "only < <="),
         ("embedding == 3", "there is no 'embedding'"),
-        ("", "at character"),
+        ("", "an example"),
     ],
 )
 def test_query_that_cannot_be_understood(data: Path, capsys: pytest.CaptureFixture[str], text: str, words: str) -> None:

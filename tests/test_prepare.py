@@ -190,6 +190,20 @@ def test_second_run_reuses_what_has_not_changed(raw: Path, tmp_path: Path) -> No
         cut(source, out, min_frames=21)
 
 
+def test_a_sound_file_that_changes_is_heard_again(tmp_path: Path) -> None:
+    put(tmp_path / "raw" / "M003" / "video" / "front" / "angry" / "level_1" / "001.mp4")
+    voice = tmp_path / "raw" / "M003" / "audio" / "angry" / "level_1" / "001.m4a"
+    voice.parent.mkdir(parents=True)
+    hashes = []
+    for person in (0, 2):
+        pictures, sound = talking(person)
+        write_raw(voice.with_suffix(".mp4"), pictures, times(), sound).rename(voice)
+        assert cut(tmp_path / "raw", tmp_path / "out", layout="mead").reused == 0
+        hashes.append(read_manifest(tmp_path / "out")[0].sha256)
+        assert cut(tmp_path / "raw", tmp_path / "out", layout="mead").reused == 1
+    assert hashes[0] != hashes[1]
+
+
 def test_the_same_clips_whatever_came_first(raw: Path, data: Path, tmp_path: Path) -> None:
     """A video that comes later: other shards, but the same clips."""
     source = tmp_path / "raw"
@@ -226,7 +240,7 @@ def test_a_video_that_vanishes_is_given_up_once(raw: Path, tmp_path: Path, monke
     (source / "carla.mp4").unlink()
     monkeypatch.setattr("fctfg.data.prepare.run.find_sources", lambda *_: listed)
     summary = cut(source, tmp_path / "out")
-    assert summary.rejected == (("carla", "unreadable: No such file or directory"),)
+    assert summary.rejected == (("carla.mp4", "unreadable: No such file or directory"),)
     assert sum(summary.kept.values()) == 3
 
 

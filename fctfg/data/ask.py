@@ -54,8 +54,8 @@ def _compared(before: Manifest, after: Manifest) -> Table:
         ]
         one, two = map(count, parts)
         table.add_row(
-            *(title, f"{one.clips}", f"{one.hours:.2f}", f"{one.identities}"),
-            *(f"{two.clips}", f"{two.hours:.2f}", f"{two.identities}"),
+            *(title, f"{one.clips}", f"{one.hours:.3f}", f"{one.identities}"),
+            *(f"{two.clips}", f"{two.hours:.3f}", f"{two.identities}"),
         )
     return table
 

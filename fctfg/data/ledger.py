@@ -41,9 +41,9 @@ class Outcome:
             it again); ``same`` is written for a file that only has a new time and says that what was known holds.
         stage: Where it was rejected or failed; empty when done.
         reason: Why, ``kind: details``; empty when done.
-        sha256: Of the raw video; empty when it could not be read.
-        size: Of the raw video in bytes.
-        modified: When it was changed last, ns.
+        sha256: Of the raw video, and of the file with its sound where that is another; empty when unreadable.
+        size: Of both in bytes.
+        modified: Sum of the times in ns when they were changed last.
         time: When this was found out, in seconds since 1970.
         seconds: How long the work took.
         video_seconds: How long the video is, as far as it was looked at.

@@ -77,7 +77,7 @@ class Clip:
         split: ``train``, ``val`` or ``test``.
         label, given_split: What the corpus itself says of both; empty where it says nothing.
         source: The raw video, relative to the folder that was prepared.
-        source_sha256: Of the raw video.
+        source_sha256: Of the raw video, and of the file with its sound where that is another.
         person: Which of the people in the picture at one time, 0 for the first or largest.
         start: Time of the first frame in the raw video, in seconds.
         n_frames: Number of frames, 25 a second.
@@ -143,6 +143,15 @@ class Clip:
         values = {f.name: row[f.name] for f in fields(cls) if f.name != "scores"}
         scores = {name: math.nan if row[name] is None else row[name] for name in SCORES}
         return cls(**values | {"crop": tuple(row["crop"]), "scores": scores})
+
+
+def lost_name(row: Mapping[str, Any]) -> str:
+    """What people call a rejected row: its video, and of a single clip also where in it that begins.
+
+    Args:
+        row: with the columns `source`, `start` and `n_frames`.
+    """
+    return f"{row['source']} at {row['start']:.1f} s" if row["n_frames"] else row["source"]
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ _COMBINE: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
+    ast.Div: lambda a, b: np.divide(a, np.where(np.equal(b, 0), np.nan, b)),  # a quotient by 0 is unknown
 }
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": np.abs,
@@ -62,7 +62,7 @@ class Query:
         try:
             self._tree = ast.parse(text.strip(), mode="eval").body
         except SyntaxError as error:
-            raise self._wrong(f"{error.msg} at character {error.offset}") from error
+            raise self._wrong(f"{error.msg}; an example: confidence > 1 and abs(offset) <= 1") from error
         self.names = self._check(self._tree)
 
     def mask(self, table: pa.Table) -> np.ndarray:

@@ -13,6 +13,7 @@ from rich.table import Table
 from fctfg.atomic import atomic_path
 from fctfg.data.claims import living
 from fctfg.data.ledger import FOLDER, Ledger, Outcome
+from fctfg.data.manifest import lost_name
 from fctfg.data.remove import read_removed
 from fctfg.errors import FctfgError
 from fctfg.media import FPS
@@ -76,7 +77,7 @@ def read_status(root: Path) -> Status:
     for outcome in ledger.complete():
         for row in outcome.rejects:
             reasons[row["stage"], row["reject_reason"].partition(":")[0]] += 1
-            lost.append((row["id"], row["stage"], row["reject_reason"]))
+            lost.append((lost_name(row), row["stage"], row["reject_reason"]))
     now = time.time()
     recent = [outcome for outcome in outcomes if now - outcome.time < 600]
     alive = _alive(folder)
@@ -127,8 +128,8 @@ def show_status(root: Path, all_lost: bool = False) -> None:
     for state in ("done", "rejected", "failed", "pending"):
         table.add_row(f"  {state}", str(status.states[state]))
     table.add_row("clips kept", str(status.clips))
-    table.add_row("hours kept", f"{status.hours:.2f}")
-    table.add_row("hours looked at", f"{status.worked_hours:.2f}")
+    table.add_row("hours kept", f"{status.hours:.3f}")
+    table.add_row("hours looked at", f"{status.worked_hours:.3f}")
     if status.worked_hours:
         table.add_row("work per hour of video", f"{status.seconds / 3600 / status.worked_hours:.2f} core h")
     table.add_row("clips and videos not used", str(sum(status.reasons.values())))

@@ -178,7 +178,9 @@ class RightsBook:
                 consent, expires = (rows[-1].consent, rows[-1].expires) if rows else (folder.consent, None)
         if self._licence:
             licence, sha256 = self._licence, ""
-        if self._consent:
+        if withdrawn:
+            consent = "withdrawn"
+        elif self._consent:
             consent, expires = self._consent, None
         objection = "consent: withdrawn" if withdrawn else ""
         if not objection and expires is not None and expires < datetime.date.today():

@@ -226,10 +226,9 @@ class _Work:
         if source.problem or outcome.stage == "source":
             return outcome.reason == source.problem
         try:
-            status = source.path.stat()
+            return outcome.unchanged(*source.state())
         except OSError:
             return True  # it is gone; what is known of it stays
-        return outcome.unchanged(status.st_size, status.st_mtime_ns)
 
     def pending(self) -> list[Source]:
         """Videos that nobody has finished."""

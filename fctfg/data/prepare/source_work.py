@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,8 @@ class SourceWork:
         try:
             if source.problem:
                 raise Rejected("source", source.problem)
-            status = source.path.stat()
-            outcome = replace(outcome, size=status.st_size, modified=status.st_mtime_ns)
-            outcome = replace(outcome, sha256=_file_hash(source.path, beat))
+            size, modified = source.state()
+            outcome = replace(outcome, size=size, modified=modified, sha256=_hash(source.files, beat))
             same = outcome.sha256 == known
             outcome = replace(outcome, state="same") if same else self._work(source, outcome, beat)
         except Rejected as rejected:
@@ -120,11 +119,12 @@ def _without_clips(source: Source, outcome: Outcome, state: State, why: Rejected
     return replace(outcome, state=state, stage=why.stage, reason=why.reason, rejects=rejects)
 
 
-def _file_hash(path: Path, beat: Callable[[], Any]) -> str:
-    """sha256 of a file; this also brings it into memory in one sequential read, for what follows."""
+def _hash(files: Sequence[Path], beat: Callable[[], Any]) -> str:
+    """sha256 of files one after the other; this also brings them into memory in sequential reads, for what follows."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-            beat()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+                beat()
     return digest.hexdigest()

@@ -43,6 +43,20 @@ class Source:
     licence_sha256: str = ""
     problem: str = ""
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The video, and the file with its sound where that is another one."""
+        return (self.path,) if self.sound is None else (self.path, self.sound)
+
+    def state(self) -> tuple[int, int]:
+        """By what is seen that the files have changed: their size in bytes, and the sum of their times of change in ns.
+
+        Raises:
+            OSError: one of them is gone.
+        """
+        found = [path.stat() for path in self.files]
+        return sum(one.st_size for one in found), sum(one.st_mtime_ns for one in found)
+
 
 def find_sources(root: Path, skip: Path, layout: str = "folder", licence: str = "", consent: str = "") -> list[Source]:
     """The videos of a folder (recursive, hidden files left out), or one file.

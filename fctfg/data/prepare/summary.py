@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
+from fctfg.data.manifest import lost_name
 from fctfg.data.query import Query
 from fctfg.media import FPS
 
@@ -28,7 +29,7 @@ class Summary:
         recommended: How many of them the recommended view leaves.
         frames: Frames of the kept clips.
         identities: People in the kept clips.
-        rejected: Rejected clips and videos: (id, reason).
+        rejected: Rejected clips and videos: (name, reason).
         pending: Videos that other processes are still working on; the data set is packed by the last one.
     """
 
@@ -58,7 +59,7 @@ class Summary:
         for split, count in self.kept.items():
             table.add_row(f"  {split}", str(count))
         table.add_row("  in the recommended view", str(self.recommended))
-        table.add_row("hours", f"{self.frames / FPS / 3600:.2f}")
+        table.add_row("hours", f"{self.frames / FPS / 3600:.3f}")
         table.add_row("identities", str(self.identities))
         table.add_row("clips rejected", str(len(self.rejected)))
         for kind, count in self.reasons.most_common():
@@ -76,7 +77,7 @@ class Summary:
         for name, reason in self.rejected[:_SHOWN]:
             console.print(f"rejected {name}: {reason}")
         if len(self.rejected) > _SHOWN:
-            console.print(f"and {len(self.rejected) - _SHOWN} more: fctfg data status {self.root}")
+            console.print(f"and {len(self.rejected) - _SHOWN} more: fctfg data status {self.root} --failed")
 
 
 def summary_of(out: Path, videos: int, reused: int, table: pa.Table, recommended: Query) -> Summary:
@@ -90,7 +91,11 @@ def summary_of(out: Path, videos: int, reused: int, table: pa.Table, recommended
         recommended: the recommended view.
     """
     kept = table.filter(pc.is_null(table["reject_reason"]))
-    lost = table.filter(pc.is_valid(table["reject_reason"])).select(["id", "reject_reason"]).to_pylist()
+    lost = (
+        table.filter(pc.is_valid(table["reject_reason"]))
+        .select(["source", "start", "n_frames", "reject_reason"])
+        .to_pylist()
+    )
     count = Counter(kept["split"].to_pylist())
     return Summary(
         root=out,
@@ -100,5 +105,5 @@ def summary_of(out: Path, videos: int, reused: int, table: pa.Table, recommended
         recommended=int(recommended.mask(kept).sum()),
         frames=pc.sum(kept["n_frames"]).as_py() or 0,
         identities=len(pc.unique(kept["identity"])),
-        rejected=tuple((row["id"], row["reject_reason"]) for row in lost),
+        rejected=tuple((lost_name(row), row["reject_reason"]) for row in lost.to_pylist()),
     )
