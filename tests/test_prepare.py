@@ -1,8 +1,10 @@
 """`fctfg prepare` on good input: what is cut, where, when, and how it is named."""
 
 import json
+import os
 import shutil
 import tarfile
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -202,6 +204,22 @@ def test_a_sound_file_that_changes_is_heard_again(tmp_path: Path) -> None:
         hashes.append(read_manifest(tmp_path / "out")[0].sha256)
         assert cut(tmp_path / "raw", tmp_path / "out", layout="mead").reused == 1
     assert hashes[0] != hashes[1]
+
+
+def test_a_file_that_keeps_changing_ends_the_run_all_the_same(tmp_path: Path) -> None:
+    video, over = put(tmp_path / "raw" / "a.mp4"), threading.Event()
+
+    def touch() -> None:
+        while not over.wait(0.01):
+            os.utime(video)
+
+    toucher = threading.Thread(target=touch)
+    toucher.start()
+    try:
+        assert sum(cut(tmp_path / "raw", tmp_path / "out").kept.values()) == 1
+    finally:
+        over.set()
+        toucher.join()
 
 
 def test_the_same_clips_whatever_came_first(raw: Path, data: Path, tmp_path: Path) -> None:

@@ -217,12 +217,15 @@ class _Work:
         self._read = self._cost = 0.0  # when the ledger was read last, and how long that took
         # what failed before this run is tried again, but only once
         self._failed = {name: o.time for name, o in ledger.outcomes.items() if o.state == "failed"}
+        self._tried: set[str] = set()  # in this run; a file that changes all the time must not keep it going
         self.reused = sum(self._done(source) for source in sources)
 
     def _done(self, source: Source) -> bool:
         outcome = self.ledger.outcomes.get(source.name)
         if outcome is None or self._failed.get(source.name) == outcome.time:
             return False
+        if source.name in self._tried:
+            return True
         if source.problem or outcome.stage == "source":
             return outcome.reason == source.problem
         try:
@@ -283,6 +286,7 @@ class _Work:
                 if known is not None:  # the latest word, also where this machine's clock is behind
                     outcome = replace(outcome, time=max(outcome.time, known.time + 1e-3))
                 self._journal.append(outcome)
+                self._tried.add(worked.name)
                 self._claims.release(worked.name)
                 running -= 1
                 done += 1

@@ -67,7 +67,8 @@ class SourceWork:
             if source.problem:
                 raise Rejected("source", source.problem)
             size, modified = source.state()
-            outcome = replace(outcome, size=size, modified=modified, sha256=_hash(source.files, beat))
+            outcome = replace(outcome, size=size, modified=modified)
+            outcome = replace(outcome, sha256=_hash(source.files, beat))
             same = outcome.sha256 == known
             outcome = replace(outcome, state="same") if same else self._work(source, outcome, beat)
         except Rejected as rejected:

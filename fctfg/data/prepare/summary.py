@@ -91,11 +91,8 @@ def summary_of(out: Path, videos: int, reused: int, table: pa.Table, recommended
         recommended: the recommended view.
     """
     kept = table.filter(pc.is_null(table["reject_reason"]))
-    lost = (
-        table.filter(pc.is_valid(table["reject_reason"]))
-        .select(["source", "start", "n_frames", "reject_reason"])
-        .to_pylist()
-    )
+    names = ["source", "start", "n_frames", "reject_reason"]
+    lost = table.filter(pc.is_valid(table["reject_reason"])).select(names).to_pylist()
     count = Counter(kept["split"].to_pylist())
     return Summary(
         root=out,
@@ -105,5 +102,5 @@ def summary_of(out: Path, videos: int, reused: int, table: pa.Table, recommended
         recommended=int(recommended.mask(kept).sum()),
         frames=pc.sum(kept["n_frames"]).as_py() or 0,
         identities=len(pc.unique(kept["identity"])),
-        rejected=tuple((lost_name(row), row["reject_reason"]) for row in lost.to_pylist()),
+        rejected=tuple((lost_name(row), row["reject_reason"]) for row in lost),
     )
