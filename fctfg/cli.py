@@ -82,6 +82,12 @@ def build_parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "--correct-offset", action="store_true", help="move the sound to the lips where the sync expert is sure"
     )
+    prepare.add_argument(
+        "--sync-expert",
+        metavar="FILE",
+        help="what finds offset and confidence: a run of stage 0, a weights file, or a name of `fctfg weights list`; a "
+        "confidence of 1 is measured for it on the clips in the package; none: the landmark expert in the package",
+    )
     prepare.add_argument("--licence", default="", help="licence of the videos, kept with every clip")
     prepare.add_argument("--consent", default="", help="consent of the people shown, kept with every clip")
     prepare.set_defaults(run=_prepare)
@@ -199,6 +205,7 @@ def _prepare(options: argparse.Namespace) -> None:
         layout=options.layout,
         form=options.form,
         correct_offset=options.correct_offset,
+        sync_expert=options.sync_expert,
         shard=_shard(options.shard),
         engine=options.engine,
         patience=options.patience,

@@ -13,7 +13,7 @@ from fctfg.data.ledger import KeptClip
 from fctfg.data.manifest import Clip
 from fctfg.data.pack import loose_path
 from fctfg.data.prepare.look import Seen
-from fctfg.data.prepare.measure import Measure, PictureScores
+from fctfg.data.prepare.measure import Measure
 from fctfg.data.prepare.plan import Plan
 from fctfg.data.prepare.rejected import Rejected
 from fctfg.data.prepare.settings import Settings
@@ -29,11 +29,11 @@ _BATCH = 32  # frames that are measured together
 class _Cutting:
     """One clip that is being cut: its stored frames, and what is measured of them."""
 
-    def __init__(self, row: Clip, plan: Plan, settings: Settings) -> None:
+    def __init__(self, row: Clip, plan: Plan, settings: Settings, measure: Measure) -> None:
         self.row, self.plan, self._settings = row, plan, settings
         self.stored: list[bytes] = []
         self.track = _track(plan)
-        self.pictures = PictureScores(len(self.track))
+        self.pictures = measure.pictures(self.track["points"])
         self._waiting: list[np.ndarray] = []
 
     def add(self, frame: np.ndarray) -> None:
@@ -91,7 +91,7 @@ def cut(
     for number, frame in enumerate(frames, start=first):
         beat()
         while waiting and waiting[0][1].track.start == number:
-            open_clips.append(_Cutting(*waiting.pop(0), settings))
+            open_clips.append(_Cutting(*waiting.pop(0), settings, measure))
         for clip in open_clips:
             clip.add(frame)
         for clip in [clip for clip in open_clips if clip.plan.track.end == number + 1]:

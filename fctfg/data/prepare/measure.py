@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,10 +16,12 @@ from fctfg.data.scores.faces import eye_aspect_ratio, head_pose, mouth_opening
 from fctfg.data.scores.identity import agreement
 from fctfg.data.scores.pictures import changes, exposure, frozen, sharpness
 from fctfg.data.scores.sound import bandwidth, clipping_share, loudness, silence_ratio, speech_likeness
-from fctfg.data.scores.sync import MIN_FRAMES, SAMPLES, audio_video_offset, sync_expert
+from fctfg.data.scores.sync import CHANCE, MIN_FRAMES, SAMPLES, SyncExpert, audio_video_offset, sync_expert
+from fctfg.data.scores.sync_choice import SyncChoice, cut_mouths
 from fctfg.faces.recogniser import DlibRecogniser
 from fctfg.faces.track import boxes_of, landmarks_of
 from fctfg.media import Samples
+from fctfg.models.experts.syncnet import SyncNet
 
 _AROUND = 15 * SAMPLES  # samples of sound before and after a clip in which its own is looked for
 _FACES = 5  # frames of a clip whose faces are recognised, evenly spread
@@ -27,14 +31,18 @@ class PictureScores:
     """What is measured of a clip's pictures while they stream by.
 
     Args:
-        length: of the clip in frames.
+        points: float32 [T, 5, 2] of the clip's frames, (x, y) fractions of them.
+        mouths: cuts out of frames [N, S, S, 3] with their points what the sync expert looks at; None for an expert that
+            does not look at pictures.
     """
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, points: np.ndarray, mouths: Callable[[np.ndarray, np.ndarray], np.ndarray] | None) -> None:
+        self._points, self._cut_mouths = points, mouths
+        self._mouths: list[np.ndarray] = []
         self._count = 0
         self._last: np.ndarray | None = None
         self._columns: list[dict[str, np.ndarray]] = []
-        last = length - 1
+        last = len(points) - 1
         self._recognised = set(np.linspace(0, last, _FACES).round().astype(int).tolist())
         self._printed = [round(place * last) for place in PRINT_FRAMES]
         self._kept: dict[int, np.ndarray] = {}
@@ -53,6 +61,8 @@ class PictureScores:
         )
         for number in {*self._recognised, *self._printed} & set(range(self._count, self._count + len(frames))):
             self._kept[number] = frames[number - self._count]
+        if self._cut_mouths is not None:
+            self._mouths.append(self._cut_mouths(frames, self._points[self._count : self._count + len(frames)]))
         self._last = frames[-1]
         self._count += len(frames)
 
@@ -65,6 +75,11 @@ class PictureScores:
     def printed(self) -> np.ndarray:
         """The frames at `PRINT_FRAMES`, uint8 [2, S, S, 3]."""
         return np.stack([self._kept[number] for number in self._printed])
+
+    @property
+    def mouths(self) -> np.ndarray:
+        """What the sync expert looks at, [T, 3, 48, 96]."""
+        return np.concatenate(self._mouths)
 
     def column(self, name: str) -> np.ndarray:
         """One figure per frame, [T]."""
@@ -94,12 +109,26 @@ class Measured:
 
 
 class Measure:
-    """Takes the scores of clips; holds the networks that this needs."""
+    """Takes the scores of clips; holds the networks that this needs.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: how clips are cut.
+        choice: the sync expert; None takes the one in the package.
+
+    Raises:
+        FctfgError: the sync expert is not what was chosen.
+    """
+
+    def __init__(self, settings: Settings, choice: SyncChoice | None = None) -> None:
         self._settings = settings
         self._recogniser = DlibRecogniser()
-        self._sync_expert = sync_expert()
+        self._sync_expert: SyncExpert = choice.load() if choice else sync_expert()
+        self._chance = choice.chance if choice else CHANCE
+
+    def pictures(self, points: np.ndarray) -> PictureScores:
+        """What measures the pictures of a clip while they stream by, given the points of its frames [T, 5, 2]."""
+        expert = self._sync_expert
+        return PictureScores(points, partial(cut_mouths, expert) if isinstance(expert, SyncNet) else None)
 
     def __call__(self, plan: Plan, pictures: PictureScores, seen: Seen, begin: int, end: int) -> Measured:
         """Measure a clip.
@@ -112,7 +141,7 @@ class Measure:
         """
         landmarks = landmarks_of(plan.track)
         pose = head_pose(landmarks)
-        scores, moved = self._sync(landmarks, seen, begin, end)
+        scores, moved = self._sync(landmarks, pictures, seen, begin, end)
         begin += moved * SAMPLES
         first, last = _heard(len(landmarks), begin, len(seen.sound)) if moved else (0, len(landmarks))
         wave = stretch(seen.sound, begin + first * SAMPLES, begin + last * SAMPLES)
@@ -142,13 +171,17 @@ class Measure:
         embedding = [round(float(v), 5) for v in np.median(embeddings, axis=0)]
         return Measured(scores, pose, embedding, prints, wave, first, last)
 
-    def _sync(self, landmarks: np.ndarray, seen: Seen, begin: int, end: int) -> tuple[dict[str, float], int]:
+    def _sync(
+        self, landmarks: np.ndarray, pictures: PictureScores, seen: Seen, begin: int, end: int
+    ) -> tuple[dict[str, float], int]:
         """(scores of sync, frames by which the sound is to be moved)."""
         first = max(0, begin - _AROUND)
         wave = seen.sound[first : end + _AROUND]
         if len(landmarks) < MIN_FRAMES or len(wave) - (begin - first) < MIN_FRAMES * SAMPLES:
             return {"offset": np.nan, "raw_offset": np.nan, "confidence": np.nan}, 0
-        found = audio_video_offset(landmarks, wave, self._sync_expert, before=begin - first)
+        expert = self._sync_expert
+        mouths = pictures.mouths if isinstance(expert, SyncNet) else landmarks
+        found = audio_video_offset(mouths, wave, expert, before=begin - first, chance=self._chance)
         moved = found.offset if self._settings.correct_offset and found.confidence >= 1 else 0
         heard, silent = _heard(len(landmarks), begin + moved * SAMPLES, len(seen.sound))
         if silent - heard < self._settings.min_frames:

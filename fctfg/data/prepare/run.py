@@ -1,6 +1,5 @@
 """``fctfg prepare``: a folder of raw videos to a clip data set."""
 
-import json
 import math
 import shutil
 import time
@@ -18,25 +17,26 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fctfg.atomic import remove_leftovers, write_json
+from fctfg.atomic import remove_leftovers
 from fctfg.data.claims import DEAD, PACKING, RENEW, Claims
 from fctfg.data.ledger import FOLDER, Journal, KeptClip, Ledger, Outcome
-from fctfg.data.manifest import FILE_NAME, FORMAT, read_manifest
+from fctfg.data.manifest import FILE_NAME, read_manifest
 from fctfg.data.pack import LOOSE, pack
 from fctfg.data.prepare.people import finish
 from fctfg.data.prepare.settings import Settings
+from fctfg.data.prepare.settings_file import SETTINGS, check_settings
 from fctfg.data.prepare.source_work import Build
 from fctfg.data.prepare.sources import Source, find_sources
 from fctfg.data.prepare.summary import Summary, summary_of
 from fctfg.data.prepare.workers import Engine, Inline, Processes
 from fctfg.data.query import Query
 from fctfg.data.remove import Removed, read_removed
+from fctfg.data.scores.sync_choice import OpenExpert, SyncChoice, chance_of, open_sync_expert, people
 from fctfg.data.shards import FOLDER as SHARDS
 from fctfg.data.status import note_found
 from fctfg.data.views import RECOMMENDED, recommended_query, save_view
 from fctfg.errors import FctfgError, UsageError
 
-SETTINGS = "dataset.json"
 _LOOK_AGAIN = 5.0  # s between two looks at what the other processes have done
 
 
@@ -56,6 +56,7 @@ def prepare(
     layout: str = "folder",
     form: str = "jpeg",
     correct_offset: bool = False,
+    sync_expert: str | Path | None = None,
     shard: tuple[int, int] = (1, 1),
     engine: str = "local",
     patience: float = 120.0,
@@ -85,6 +86,9 @@ def prepare(
         layout: How the corpus names its files.
         form: How frames are stored, ``jpeg`` or ``raw``.
         correct_offset: Move the sound of clips by the offset that the sync expert finds, where it is sure.
+        sync_expert: What takes the scores of sync: a run folder of stage 0, a weights file, or a name of the catalogue;
+            None: the expert in the package. The unit of its confidence is measured, see
+            `fctfg.data.scores.sync_choice`.
         shard: (i, N) from 1: this is the i-th of N processes, which begin at different places of the list.
         engine: ``local`` processes, or ``ray``: actors of a Ray cluster.
         patience: Seconds without a new frame after which a video is given up.
@@ -96,7 +100,7 @@ def prepare(
     Raises:
         UsageError: A setting is out of range.
         FctfgError: `source` is missing or empty, nothing could be kept, `out` was made with other settings or cannot
-            be written.
+            be written, or the sync expert cannot be used.
     """
     source, out = Path(source), Path(out)
     settings = Settings(
@@ -121,10 +125,15 @@ def prepare(
         raise UsageError(f"--engine must be local or ray, not {engine!r}")
     if not 1 <= shard[0] <= shard[1]:
         raise UsageError(f"--shard must be i/N with i from 1 to N, not {shard[0]}/{shard[1]}")
-    build = Build(settings, None if detector_weights is None else Path(detector_weights).absolute(), out.absolute())
+    expert = None if sync_expert is None else open_sync_expert(sync_expert)
+    if expert is not None:
+        settings = replace(settings, sync_expert=expert.sha256)
     found = find_sources(source, out, layout, licence, consent)
     with _begun(out, settings):
         found = _without(found, read_removed(out))
+        choice = None if expert is None else _choice(expert, progress)
+        weights = None if detector_weights is None else Path(detector_weights).absolute()
+        build = Build(settings, weights, out.absolute(), choice)
         with Claims(out / FOLDER / "claims") as claims, _bar("prepare", "videos", len(found), progress) as show:
             note_found(out, len(found))
             work = _Work(found, Ledger(out / FOLDER), claims, Journal(out / FOLDER, claims.writer), shard, show)
@@ -134,6 +143,11 @@ def prepare(
     if progress:
         summary.show()
     return summary
+
+
+def _choice(expert: OpenExpert, progress: bool) -> SyncChoice:
+    with _bar("sync expert", "clips", len(people()), progress) as show:
+        return SyncChoice(expert.weights, expert.sha256, chance_of(expert.network, show))
 
 
 def _engine(name: str, build: Build, workers: int, patience: float) -> Engine:
@@ -163,29 +177,6 @@ def _begun(out: Path, settings: Settings) -> Iterator[None]:
                 with suppress(OSError):  # it holds something
                     folder.rmdir()
         raise
-
-
-def check_settings(out: Path, settings: Settings) -> None:
-    """Write the settings of a new data set, or compare them with those that an old one was made with.
-
-    Raises:
-        FctfgError: they differ, or the folder holds a data set of another version.
-    """
-    path = out / SETTINGS
-    if not path.is_file():
-        taken = [name for name in (FILE_NAME, LOOSE, SHARDS, FOLDER) if (out / name).exists()]
-        if taken:
-            raise FctfgError(f"{out} holds something else already ({taken[0]}); choose another folder")
-        write_json(path, {"format": FORMAT, "settings": settings.header()})
-        return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))["settings"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise FctfgError(f"{path} is damaged; choose another folder") from error
-    now = settings.header()
-    other = [f"{name} {before.get(name)!r}, now {now.get(name)!r}" for name in now if before.get(name) != now[name]]
-    if other:
-        raise FctfgError(f"{out} was prepared with other settings ({'; '.join(other)}); choose another folder")
 
 
 def _without(found: list[Source], removed: Removed) -> list[Source]:

@@ -32,6 +32,7 @@ class Settings:
         detector: One of `DETECTORS`.
         layout: How the corpus names its files, which says who is who.
         correct_offset: Move the sound of clips by the offset that the sync expert finds, where it is sure.
+        sync_expert: sha256 of the weights that take the scores of sync; empty: those in the package.
         val, test: Shares of the identities where the corpus does not say the split; the rest is for training.
     """
 
@@ -47,6 +48,7 @@ class Settings:
     detector: str = "dlib"
     layout: str = "folder"
     correct_offset: bool = False
+    sync_expert: str = ""
     val: float = 0.05
     test: float = 0.05
 
@@ -69,8 +71,9 @@ class Settings:
         return 1 - self.val - self.test, self.val, self.test
 
     def header(self) -> dict[str, Any]:
-        """The settings as they stand in the manifest."""
-        return asdict(self) | {"fps": FPS, "version": VERSION}
+        """The settings as they stand in the manifest; the sync expert only where it is not the one in the package."""
+        settings = asdict(self) | {"fps": FPS, "version": VERSION}
+        return {name: value for name, value in settings.items() if (name, value) != ("sync_expert", "")}
 
     def build_detector(self, weights: Path | None) -> FaceDetector:
         """Load the detector.

@@ -18,6 +18,7 @@ from fctfg.data.prepare.rows import blank_row, reject_row
 from fctfg.data.prepare.settings import Settings
 from fctfg.data.prepare.sources import Source
 from fctfg.data.prepare.workers import Beat
+from fctfg.data.scores.sync_choice import SyncChoice
 from fctfg.errors import WriteError
 from fctfg.faces.detector import FaceDetector
 from fctfg.faces.track import Track
@@ -31,9 +32,11 @@ class Build:
     settings: Settings
     weights: Path | None
     root: Path
+    sync_choice: SyncChoice | None = None
 
     def __call__(self) -> "SourceWork":
-        return SourceWork(self.settings, self.settings.build_detector(self.weights), Measure(self.settings), self.root)
+        detector, measure = self.settings.build_detector(self.weights), Measure(self.settings, self.sync_choice)
+        return SourceWork(self.settings, detector, measure, self.root)
 
 
 class SourceWork:

@@ -1,6 +1,7 @@
 """A lip-sync expert that looks at facial landmarks instead of pixels: is the sound in step with the lips?"""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +73,7 @@ def _without_drift(values: Tensor) -> Tensor:
 class LandmarkSync(nn.Module):
     """Embeds the mouth's movement and the sound, frame by frame, so that what belongs together correlates."""
 
+    mouth_shape: ClassVar[tuple[int, ...]] = (LANDMARKS, 2)
     template: Tensor
 
     def __init__(self, config: LandmarkSyncConfig) -> None:

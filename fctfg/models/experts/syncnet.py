@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -9,9 +10,13 @@ from torch import Tensor, nn
 
 from fctfg.models.audio_encoder import LAYERS, ConvSpec, conv_stack
 from fctfg.ops.similarity import ARCFACE_TEMPLATE, invert_similarity, pixel_points, similarity_from_points, warp
+from fctfg.ops.windows import MEL_FPS, window_index
 
 FRAMES = 5  # of one window
+FPS = 25  # video frames per second
 FACE_SIZE = 96  # px, of the aligned face whose lower half is used
+
+_TOGETHER = 64  # windows of a film that are embedded at a time
 
 # ArcFace's five points placed in a 96 px face: a tight face box, eyes at 36 % and mouth at 74 % of its height.
 TEMPLATE = (ARCFACE_TEMPLATE - torch.tensor([56.0, 51.6])) * 0.9 + torch.tensor([47.5, 34.5])
@@ -63,6 +68,7 @@ class SyncNetConfig:
 class SyncNet(nn.Module):
     """Embeds mel windows and mouths so that what belongs together is close; keys are the published ones."""
 
+    mouth_shape: ClassVar[tuple[int, ...]] = (3, FACE_SIZE // 2, FACE_SIZE)
     template: Tensor
 
     def __init__(self, config: SyncNetConfig) -> None:
@@ -72,6 +78,11 @@ class SyncNet(nn.Module):
         self.audio_encoder = conv_stack(1, AUDIO_LAYERS, config.width, config.dim)
         self.register_buffer("template", TEMPLATE.clone(), persistent=False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.template.device
+
     def embed_audio(self, mel: Tensor) -> Tensor:
         """Mel windows [B, 1, 80, 16] -> unit vectors [B, dim]."""
         return F.normalize(self.audio_encoder(mel).flatten(1).float(), dim=1)
@@ -79,6 +90,42 @@ class SyncNet(nn.Module):
     def embed_faces(self, faces: Tensor) -> Tensor:
         """Mouths [B, 15, 48, 96] of :meth:`mouths` -> unit vectors [B, dim]."""
         return F.normalize(self.face_encoder(faces).flatten(1).float(), dim=1)
+
+    def embed_mouth(self, mouths: Tensor) -> Tensor:
+        """What is seen around each frame of films, in windows of five frames that it is the middle of.
+
+        Args:
+            mouths: [B, T, 3, 48, 96] BGR in [0, 1], 25 frames per second, of :meth:`mouths_of`. Windows that reach over
+                the ends repeat the first or last mouth.
+
+        Returns:
+            [B, T, dim] unit vectors.
+        """
+        frames = torch.arange(mouths.shape[1], device=mouths.device)
+        around = torch.arange(FRAMES, device=mouths.device) - FRAMES // 2
+        index = (frames[:, None] + around).clamp(0, len(frames) - 1)  # [T, 5]
+        parts = [self.embed_faces(mouths[:, few].flatten(0, 1).flatten(1, 2)) for few in index.split(_TOGETHER)]
+        return torch.cat([part.unflatten(0, (len(mouths), -1)) for part in parts], dim=1)
+
+    def embed_sound(self, mel: Tensor) -> Tensor:
+        """What is heard around each frame: the mel window that belongs to the five frames which it is the middle of.
+
+        As in training, the window begins with the first of the five; for which frame `networks.centered_mel` lets
+        other networks hear it makes no difference to the expert.
+
+        Args:
+            mel: :func:`fctfg.ops.mel.mel_spectrogram` [B, 80, M] of a sound that begins with frame 0. Windows that
+                reach over the ends repeat the first or last mel frame.
+
+        Returns:
+            [B, T, dim] unit vectors of all frames that are heard, the last one maybe in part.
+        """
+        length = mel.shape[-1]
+        frames = torch.arange(-(-(length - 1) * FPS // MEL_FPS), device=mel.device)
+        index = window_index(frames, length, FPS, centered=True)  # [T, 16]
+        windows = mel[:, :, index].transpose(1, 2)  # [B, T, 80, 16]
+        parts = [self.embed_audio(few.flatten(0, 1)[:, None]) for few in windows.split(_TOGETHER, dim=1)]
+        return torch.cat([part.unflatten(0, (len(mel), -1)) for part in parts], dim=1)
 
     def forward(self, mel: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
         """Embed sound and mouths.
@@ -110,13 +157,25 @@ class SyncNet(nn.Module):
                 f"frames must be [B, {FRAMES}, 3, H, W] and points [B, {FRAMES}, 5, 2], "
                 f"not {list(frames.shape)} and {list(points.shape)}"
             )
+        mouths = self.mouths_of(frames.flatten(0, 1), points.flatten(0, 1))  # [B*5, 3, 48, 96]
+        return mouths.unflatten(0, (-1, FRAMES)).flatten(1, 2)
+
+    def mouths_of(self, frames: Tensor, points: Tensor) -> Tensor:
+        """Cut the mouth out of each frame; differentiable in the frames.
+
+        Args:
+            frames: [N, 3, H, W] RGB in [-1, 1].
+            points: [N, 5, 2] (x, y) fractions of the frame, ArcFace order.
+
+        Returns:
+            [N, 3, 48, 96] BGR in [0, 1].
+        """
         height, width = frames.shape[-2:]
-        pixels = pixel_points(points.flatten(0, 1).float(), height, width)
+        pixels = pixel_points(points.float(), height, width)
         matrix = invert_similarity(similarity_from_points(pixels, self.template))  # face -> frame
         half = FACE_SIZE // 2
         down = matrix.new_tensor([0.0, half])
         offset = matrix[:, :, 2:] + (matrix[:, :, :2] @ down)[:, :, None]  # start at the face's middle row
         matrix = torch.cat([matrix[:, :, :2], offset], dim=2)
-        faces = warp(frames.flatten(0, 1), matrix, (half, FACE_SIZE))  # [B*5, 3, 48, 96]
-        bgr = (faces.flip(1) + 1) / 2
-        return bgr.unflatten(0, (-1, FRAMES)).flatten(1, 2)
+        faces = warp(frames, matrix, (half, FACE_SIZE))  # [N, 3, 48, 96]
+        return (faces.flip(1) + 1) / 2
