@@ -16,7 +16,7 @@ FRAMES = 5  # of one window
 FPS = 25  # video frames per second
 FACE_SIZE = 96  # px, of the aligned face whose lower half is used
 
-_TOGETHER = 64  # windows of a film that are embedded at a time
+_TOGETHER = 32  # windows of a film that are embedded at a time
 
 # ArcFace's five points placed in a 96 px face: a tight face box, eyes at 36 % and mouth at 74 % of its height.
 TEMPLATE = (ARCFACE_TEMPLATE - torch.tensor([56.0, 51.6])) * 0.9 + torch.tensor([47.5, 34.5])
