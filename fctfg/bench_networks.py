@@ -33,6 +33,7 @@ class Sizes:
         batch: images of a step; the path length takes half.
         channel_base, channel_max: see :class:`GeneratorConfig`; channel_max is also the length of the codes.
         device: where to compute.
+        recompute: compute activations again in the backward pass instead of keeping them.
     """
 
     size: int = 256
@@ -40,6 +41,7 @@ class Sizes:
     channel_base: int = 32768
     channel_max: int = 512
     device: str = "cpu"
+    recompute: bool = False
 
 
 class Workload:
@@ -52,6 +54,7 @@ class Workload:
         config = GeneratorConfig(size, dim, channel_base=sizes.channel_base, channel_max=dim)
         self.generator = Generator(config).to(device)
         self.discriminator = Discriminator(DiscriminatorConfig(size, sizes.channel_base, dim)).to(device)
+        self.generator.recompute = self.discriminator.recompute = sizes.recompute
         self.encoder = VisualEncoder(VisualEncoderConfig(size, dim, config.n_styles)).to(device).eval()
         self.hypernetwork: Hypernetwork | None = None
         self.codes = torch.randn(batch, config.n_styles, dim, device=device)

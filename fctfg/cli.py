@@ -123,6 +123,9 @@ def build_parser() -> argparse.ArgumentParser:
     networks.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
     networks.add_argument("--channel-base", type=int, default=32768, help="channels of a layer times its side, pixels")
     networks.add_argument("--channel-max", type=int, default=512, help="most channels of a layer, and length of codes")
+    networks.add_argument(
+        "--recompute", action="store_true", help="as with networks.recompute: less memory for the backward passes"
+    )
     networks.add_argument("--no-compile", action="store_true", help="eager only; compiling takes minutes")
     networks.add_argument("--no-memory", action="store_true", help="no peak memory (one process per candidate)")
     networks.add_argument("--json", type=Path, help="file to write the figures to")
@@ -246,7 +249,14 @@ def _bench(options: argparse.Namespace) -> None:
     from fctfg.bench_networks import Sizes
 
     bench_networks(
-        Sizes(options.size, options.batch, options.channel_base, options.channel_max, options.device),
+        Sizes(
+            options.size,
+            options.batch,
+            options.channel_base,
+            options.channel_max,
+            options.device,
+            options.recompute,
+        ),
         precisions=tuple(dict.fromkeys(options.precision)),
         rounds=options.rounds,
         threads=options.threads,

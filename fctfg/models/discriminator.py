@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fctfg.models.layers import FIR, SLOPE, SQRT2, EqualConv2d, EqualLinear, FusedLeakyReLU
 from fctfg.models.stylegan2 import check_resolution
-from fctfg.ops.recompute import recomputed
+from fctfg.ops.recompute import Segmented, recomputed
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def minibatch_stddev(x: Tensor, group: int) -> Tensor:
     return torch.cat([x, channel], dim=1)
 
 
-class Discriminator(nn.Module):
+class Discriminator(Segmented):
     """StyleGAN2's residual discriminator on single images."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
@@ -140,5 +140,8 @@ class Discriminator(nn.Module):
         size = self.config.resolution
         if images.ndim != 4 or images.shape[1:] != (3, size, size):
             raise ValueError(f"images must be [B, 3, {size}, {size}], not {list(images.shape)}")
-        x = minibatch_stddev(self.convs(images), self.config.stddev_group)
+        x = images
+        for block in self.convs:
+            x = self.segment(block, x)
+        x = minibatch_stddev(x, self.config.stddev_group)
         return self.final_linear(self.final_conv(x).flatten(1))

@@ -15,6 +15,7 @@ from fctfg.models.layers import FIR, SLOPE, SQRT2, EqualLinear, FusedLeakyReLU, 
 from fctfg.ops.epilogue import epilogue
 from fctfg.ops.modulated_conv import demodulation, modulated_conv2d, modulated_rgb
 from fctfg.ops.precision import precise
+from fctfg.ops.recompute import Segmented
 from fctfg.randomness import generator
 
 
@@ -191,7 +192,7 @@ class ConstantInput(nn.Module):
         return self.input.repeat(batch, 1, 1, 1)
 
 
-class Generator(nn.Module):
+class Generator(Segmented):
     """StyleGAN2's generator: z -> w (mapping), W+ -> image (forward).
 
     Attributes:
@@ -271,9 +272,29 @@ class Generator(nn.Module):
 
         x = self.conv1(self.input(w_plus.shape[0]), styles[0], noises[0], deltas[0])
         image = self.to_rgb1(x, styles[1], None, deltas[1])
-        for i, to_rgb in enumerate(self.to_rgbs):
-            layer, offset = 2 * i, 3 * i + 2
-            x = self.convs[layer](x, styles[layer + 1], noises[layer + 1], deltas[offset])
-            x = self.convs[layer + 1](x, styles[layer + 2], noises[layer + 2], deltas[offset + 1])
-            image = to_rgb(x, styles[layer + 3], image, deltas[offset + 2])
+        for i in range(len(self.to_rgbs)):
+            first, offset = 2 * i + 1, 3 * i + 2
+            x, image = self.segment(
+                self._level,
+                i,
+                x,
+                image,
+                styles[first : first + 3],
+                noises[first : first + 2],
+                deltas[offset : offset + 3],
+            )
         return image
+
+    def _level(
+        self,
+        index: int,
+        x: Tensor,
+        image: Tensor,
+        styles: Sequence[Tensor],
+        noises: Sequence[Tensor | None],
+        deltas: Sequence[Tensor | None],
+    ) -> tuple[Tensor, Tensor]:
+        """From one resolution to the next: features [B, C, H, W] and image [B, 3, H, W], both twice as large."""
+        x = self.convs[2 * index](x, styles[0], noises[0], deltas[0])
+        x = self.convs[2 * index + 1](x, styles[1], noises[1], deltas[1])
+        return x, self.to_rgbs[index](x, styles[2], image, deltas[2])

@@ -1,12 +1,13 @@
-"""Computing a cheap intermediate result again in the backward pass instead of keeping it."""
+"""Computing intermediate results again in the backward pass instead of keeping them."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
 
 
 def recomputed(result: Tensor, again: Callable[[], Tensor]) -> AbstractContextManager[Any]:
@@ -37,3 +38,20 @@ def recomputed(result: Tensor, again: Callable[[], Tensor]) -> AbstractContextMa
         return saved
 
     return saved_tensors_hooks(pack, unpack)
+
+
+class Segmented(nn.Module):
+    """A network that can do with less memory: of its segments only what they pass on is kept for the backward pass.
+
+    Attributes:
+        recompute: whether a segment is computed again in the backward pass (Chen et al. 2016, "Training Deep Nets with
+            Sublinear Memory Cost"). Gradients of any order stay what they were; noise is drawn again as it was.
+    """
+
+    recompute = False
+
+    def segment(self, forward: Callable[..., Any], *inputs: Any) -> Any:
+        """``forward(*inputs)``, whose intermediate results are not kept where `recompute` is on."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(forward, *inputs, use_reentrant=False)
+        return forward(*inputs)

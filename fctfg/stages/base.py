@@ -19,6 +19,7 @@ from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
 from fctfg.models.experts.arcface import ArcFace
 from fctfg.models.experts.arcface_onnx import ArcFaceONNX
+from fctfg.ops.recompute import Segmented
 from fctfg.randomness import derive_seed
 from fctfg.stages.networks import Networks
 from fctfg.weights.artifact import Artifact, build, load_into
@@ -183,6 +184,9 @@ class Stage(pl.LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         self._artifacts.clear()
+        for module in self.modules():
+            if isinstance(module, Segmented):
+                module.recompute = self.networks.recompute
         for note in self.notes():
             say(note)
 

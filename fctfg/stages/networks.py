@@ -34,6 +34,8 @@ class Networks:
             `random` (smoke runs only).
         centered_mel: each frame's mel window is centered on it instead of starting with it (Wav2Lip's inference). The
             sync expert hears the same with both.
+        recompute: generator and discriminator compute each resolution again in the backward pass instead of keeping
+            it: the same gradients, less memory, more time (docs/scaling.md).
     """
 
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -47,6 +49,7 @@ class Networks:
     perceptual: VGGConfig = field(default_factory=VGGConfig)
     lpips: str = "alexnet-imagenet"
     centered_mel: bool = False
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         resolutions = {
