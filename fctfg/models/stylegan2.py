@@ -273,16 +273,8 @@ class Generator(Segmented):
         x = self.conv1(self.input(w_plus.shape[0]), styles[0], noises[0], deltas[0])
         image = self.to_rgb1(x, styles[1], None, deltas[1])
         for i in range(len(self.to_rgbs)):
-            first, offset = 2 * i + 1, 3 * i + 2
-            x, image = self.segment(
-                self._level,
-                i,
-                x,
-                image,
-                styles[first : first + 3],
-                noises[first : first + 2],
-                deltas[offset : offset + 3],
-            )
+            k, d = 2 * i + 1, 3 * i + 2
+            x, image = self.segment(self._level, i, x, image, styles[k : k + 3], noises[k : k + 2], deltas[d : d + 3])
         return image
 
     def _level(
