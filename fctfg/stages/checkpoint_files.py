@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from fctfg.atomic import atomic_path
+from fctfg.atomic import atomic_path, write_error
 from fctfg.errors import FctfgError, WriteError
 
 _NAME = re.compile(r"iteration-(\d+)(?:-(\d+))?\.ckpt")
@@ -116,6 +116,7 @@ class CheckpointFiles:
             if newer == path:
                 break
             newer.rename(newer.with_name(newer.name + _ASIDE))
+            _hash_file(newer).unlink(missing_ok=True)
         for hashed in self.folder.glob("*.ckpt.sha256"):
             if not hashed.with_suffix("").exists():
                 hashed.unlink(missing_ok=True)
@@ -140,8 +141,8 @@ class CheckpointFiles:
                 _write_hash(path, sha256(partial))  # stands first, so that no checkpoint is without
             _flush_folder(self.folder)
             self._point_to(path)
-        except RuntimeError as error:  # how torch.save says that the disk is full
-            raise WriteError(f"cannot write {path} ({str(error).splitlines()[0]})") from error
+        except (OSError, RuntimeError) as error:  # the latter is how torch.save says that the disk is full
+            raise _write_error(error, path) from error
         finally:
             if not path.exists():
                 _hash_file(path).unlink(missing_ok=True)
@@ -157,13 +158,16 @@ class CheckpointFiles:
         match = _NAME.fullmatch(path.name)
         assert match is not None
         best = self.folder / f"best-{metric}-{match[1]}.ckpt"
-        with atomic_path(best) as partial:
-            partial.unlink()
-            try:
-                os.link(path, partial)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(path, partial)
-            _write_hash(best, _hash_file(path).read_text().split()[0])
+        try:
+            with atomic_path(best) as partial:
+                partial.unlink()
+                try:
+                    os.link(path, partial)
+                except OSError:  # a file system without hard links
+                    shutil.copyfile(path, partial)
+                _write_hash(best, _hash_file(path).read_text().split()[0])
+        except OSError as error:
+            raise _write_error(error, best) from error
         for other in self.folder.glob(f"best-{metric}-*.ckpt"):
             if other != best and re.fullmatch(r"\d+", other.stem.removeprefix(f"best-{metric}-")):
                 _remove(other)
@@ -185,7 +189,7 @@ class CheckpointFiles:
         for path in self.paths()[self.keep :]:
             _remove(path)
         for path in self.folder.glob(f"*{_ASIDE}"):
-            _remove(path)
+            path.unlink(missing_ok=True)
 
 
 def _damage(path: Path) -> str | None:
@@ -202,8 +206,13 @@ def _damage(path: Path) -> str | None:
         return error.strerror or type(error).__name__
 
 
+def _write_error(error: OSError | RuntimeError, path: Path) -> WriteError:
+    known = write_error(error, path) if isinstance(error, OSError) else None
+    return known or WriteError(f"cannot write {path} ({str(error).splitlines()[0]})")
+
+
 def _hash_file(path: Path) -> Path:
-    return path.with_name(f"{path.name.removesuffix(_ASIDE)}.sha256")
+    return path.with_name(f"{path.name}.sha256")
 
 
 def _write_hash(path: Path, digest: str) -> None:
