@@ -111,6 +111,25 @@ def test_a_signal_saves_after_the_batch_in_hand(
     assert_same_run(place, undisturbed, run)
 
 
+def test_a_signal_in_an_evaluation_saves_at_once(
+    place: Place, undisturbed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What follows of the evaluation comes again when the run goes on."""
+    epoch: list[int] = []
+
+    def on_validation_batch_end(self: Stage, *rest: object) -> None:
+        if self.current_epoch == 1 and not epoch:
+            epoch.append(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Stage, "on_validation_batch_end", on_validation_batch_end)
+    assert main(signalled(place, "evaluating")) == 143
+    rows = (place[1] / "evaluating" / "metrics.csv").read_text()
+    assert "\n3,val/" in rows and "\n6,val/" not in rows
+    assert main(signalled(place, "evaluating")) == 0
+    assert_same_run(place, undisturbed, "evaluating")
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments(place: Place, tmp_path: Path) -> None:
     """SIGKILL while nearly always a checkpoint is being written: at most one interval is lost, and no bit differs."""

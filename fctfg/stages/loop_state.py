@@ -25,8 +25,8 @@ def settle(state: dict[str, Any], trainer: pl.Trainer, in_batch: bool) -> None:
 
     Args:
         state: `loops.fit_loop` of the checkpoint; changed.
-        trainer: saved in `on_train_batch_end` or `on_train_epoch_end`.
-        in_batch: whether in the former.
+        trainer: saves in `on_train_batch_end`, in the evaluation that follows it, or in `on_train_epoch_end`.
+        in_batch: whether not in the latter.
     """
     batches, epochs, counted = (
         state[key] for key in ("epoch_loop.batch_progress", "epoch_progress", "epoch_loop.state_dict")

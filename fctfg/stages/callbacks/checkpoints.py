@@ -46,6 +46,11 @@ def iterations_done(trainer: pl.Trainer) -> int:
     return trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
 
+def _is_over(trainer: pl.Trainer) -> bool:
+    """Whether the run has reached its `max_steps`, which Lightning does not continue."""
+    return 0 <= trainer.max_steps <= trainer.fit_loop.epoch_loop.global_step
+
+
 class Checkpoints(pl.Callback):
     """Saves the run every so many iterations and at the end of every epoch, and when it is asked to stop.
 
@@ -64,6 +69,7 @@ class Checkpoints(pl.Callback):
         self._signals = StopSignals()
         self._records: dict[str, float] = {}  # the best value of each metric
         self._evaluate = False  # whether an evaluation was due, and not done, when the run was saved
+        self._before_evaluation: dict[str, Any] = {}  # Lightning's count of batches evaluated
         self._saved: tuple[int, Path] | None = None  # the newest checkpoint, and its iterations
         self._better: tuple[int, list[str]] = 0, []  # records of the newest evaluation, and its iterations
         self._unsaved: WriteError | None = None  # why the newest one is missing
@@ -79,7 +85,7 @@ class Checkpoints(pl.Callback):
 
         Args:
             trainer: trains a `Stage`.
-            in_batch: whether in `on_train_batch_end`; else in `on_train_epoch_end`.
+            in_batch: whether at the end of a batch or in the evaluation that follows; else at the end of an epoch.
         """
         module = trainer.lightning_module
         assert isinstance(module, Stage)
@@ -92,7 +98,10 @@ class Checkpoints(pl.Callback):
         self._evaluate = in_batch and evaluation_follows(trainer)
         if trainer.is_global_zero:
             content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-            settle(content["loops"]["fit_loop"], trainer, in_batch)
+            loops = content["loops"]["fit_loop"]
+            settle(loops, trainer, in_batch)
+            if trainer.validating:
+                loops["epoch_loop.val_loop.batch_progress"] = self._before_evaluation
             iterations = iterations_done(trainer)
             try:
                 self._saved = iterations, self.files.write(iterations, content)
@@ -134,23 +143,30 @@ class Checkpoints(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        status, loop = self._signals.status(), trainer.fit_loop.epoch_loop
-        if loop._should_accumulate():
-            return  # gradients are waiting, which no checkpoint holds
-        if loop._is_training_done and not loop._num_ready_batches_reached():
-            return  # the run is over, and saved at once
-        if status:
-            self.save(trainer, in_batch=True)
-            if self._unsaved is None:
-                say(f"Interrupted; {self.files.last} is saved, and the same command goes on from it")
-            raise Stopped(status)
+        loop = trainer.fit_loop.epoch_loop
+        self._stop_if_asked(trainer)
+        if loop._should_accumulate() or _is_over(trainer):
+            return  # gradients are waiting, which no checkpoint holds; or the end follows at once
         due = iterations_done(trainer) % self.every == 0 or (self.best and evaluation_follows(trainer))
         if due and not loop._num_ready_batches_reached():  # the end of an epoch saves itself
             self.save(trainer, in_batch=True)
 
+    def _stop_if_asked(self, trainer: pl.Trainer) -> None:
+        """Save the run and leave it, when any process was asked to and the run can be saved here."""
+        status = self._signals.status()
+        if status and not trainer.fit_loop.epoch_loop._should_accumulate() and not _is_over(trainer):
+            self.save(trainer, in_batch=True)
+            if self._unsaved is None:
+                say(f"Interrupted; {self.files.last} is saved, and the same command goes on from it")
+            raise Stopped(status)
+
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._before_evaluation = trainer.fit_loop.epoch_loop.val_loop.batch_progress.state_dict()
         if trainer.world_size > 1:
             share_buffers(pl_module)  # what is evaluated is what is saved
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
+        self._stop_if_asked(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         better = []
