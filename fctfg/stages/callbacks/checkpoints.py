@@ -70,7 +70,7 @@ class Checkpoints(pl.Callback):
         self._records: dict[str, float] = {}  # the best value of each metric
         self._evaluate = False  # whether an evaluation was due, and not done, when the run was saved
         self._before_evaluation: dict[str, Any] = {}  # Lightning's count of batches evaluated
-        self._saved: tuple[int, Path] | None = None  # the newest checkpoint, and its iterations
+        self._saved: tuple[int, Path] | None = None  # the newest checkpoint, and its iterations; rank 0
         self._better: tuple[int, list[str]] = 0, []  # records of the newest evaluation, and its iterations
         self._unsaved: WriteError | None = None  # why the newest one is missing
 
@@ -133,7 +133,7 @@ class Checkpoints(pl.Callback):
                 f"use a file system that all of them share"
             )
         if trainer.ckpt_path is not None:
-            self._saved = iterations, Path(trainer.ckpt_path)
+            self._saved = (iterations, Path(trainer.ckpt_path)) if trainer.is_global_zero else None
             go_on(trainer, self._evaluate)
         for logger in trainer.loggers:
             if isinstance(logger, CsvLog):
