@@ -7,12 +7,13 @@ STAMP := $(VENV)/.fctfg-installed
 SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow lint
+.PHONY: help install demo test slow soak lint
 
 help:
 	@echo "make demo     prepare, train all stages at tiny size, generate, and write runs/demo/report.html"
 	@echo "make test     the fast tests"
 	@echo "make slow     the slow tests"
+	@echo "make soak     the long forms of the slow tests: kills, cuts, damaged files (hours)"
 	@echo "make lint     ruff and mypy"
 	@echo "make install  only the set-up, in $(VENV)"
 	@echo "Another Python: make PYTHON=/path/to/python3.11 ..."
@@ -27,6 +28,10 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	$(PY) -m pytest -m slow
+
+# 20 cuts of each stage, 200 kills, 100 damaged files
+soak: $(STAMP)
+	FCTFG_CUTS=20 FCTFG_KILLS_TRAIN=200 FCTFG_TORN=100 $(PY) -m pytest tests/test_continue.py tests/test_checkpoint_files.py --timeout=36000
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

@@ -5,25 +5,21 @@ The only place of the command line that imports Lightning.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import netrc
 import os
-import pickle
 import re
 import sys
 import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import nullcontext
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlparse
 
 import pytorch_lightning as pl
-import torch
 import yaml
 from jsonargparse import ActionYesNo, ArgumentError
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -32,21 +28,24 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from fctfg.atomic import atomic_path, make_folder, remove_leftovers, write_error
+from fctfg.atomic import atomic_path
+from fctfg.continuation import Begun, begun, check
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError, UsageError
 from fctfg.ranges import check_range
+from fctfg.run_lock import held
 from fctfg.setting_errors import explain
 from fctfg.stages import STAGES
 from fctfg.stages.base import Stage, say
+from fctfg.stages.callbacks.checkpoints import Checkpoints, warn
 from fctfg.stages.callbacks.export import Export, ingredients
-from fctfg.stages.callbacks.last_checkpoint import LastCheckpoint
 from fctfg.stages.callbacks.learning_rates import LearningRates
 from fctfg.stages.callbacks.progress import TrainingProgress
 from fctfg.stages.callbacks.samples import Samples
+from fctfg.stages.callbacks.stop_signals import stop_at_once
+from fctfg.stages.checkpoint_files import CheckpointFiles
 from fctfg.stages.csv_log import CsvLog
 from fctfg.stages.networks import Networks
-from fctfg.weights.config_json import changed_fields
 from fctfg.weights.licences import Licences, check_commercial_use
 
 OWN_SETTINGS = {  # of the trainer, which the command sets itself, with their defaults
@@ -70,6 +69,27 @@ class TrainCommand(LightningCLI):
             type=float,
             default=0.0,
             help="last share of the run, 0 to 1, over which the learning rates fall in a line towards 0; 0: constant",
+        )
+        parser.add_argument(
+            "--checkpoint_every",
+            type=int,
+            default=1000,
+            help="iterations between two checkpoints; the end of an epoch is saved too",
+        )
+        parser.add_argument("--keep_checkpoints", type=int, default=3, help="how many of the newest are kept")
+        parser.add_argument(
+            "--keep_best",
+            type=list[str] | None,
+            default=None,
+            help="metrics of validation by which the best checkpoint is kept too; null: those that the stage "
+            "recommends, []: none",
+        )
+        parser.add_argument(
+            "--accept_changes",
+            action=ActionYesNo,
+            nargs="?",
+            default=False,
+            help="go on although the data set, the number of processes or the precision is another than before",
         )
         parser.add_argument("--wandb_project", type=str, default="fctfg", help="W&B project")
         parser.add_argument(
@@ -109,8 +129,16 @@ class TrainCommand(LightningCLI):
         epochs, steps = (self.config["trainer"][name] for name in ("max_epochs", "max_steps"))
         if self.config["cool_down"] and (epochs is None or epochs < 0 or steps != -1):
             raise UsageError("cool_down needs a run of known length: set trainer.max_epochs, and no trainer.max_steps")
-        self.checkpoint = self.last if self.last.is_file() else None
-        self.before = _facts(self.last, self.config["model"]["class_path"]) if self.checkpoint else {}
+        for name in ("checkpoint_every", "keep_checkpoints"):
+            if self.config[name] < 1:
+                raise UsageError(f"{name} is {self.config[name]}, but must be at least 1")
+        self.files = CheckpointFiles(self.folder / "checkpoints", self.config["keep_checkpoints"])
+        self.there = self.files.paths()
+        newest = self.files.newest()
+        for path, why in newest.damaged:
+            warn(f"{path} cannot be used ({why}); {newest.path} is used instead")
+        self.checkpoint = newest.path
+        self.before = begun(newest.path, self.config["model"]["class_path"]) if newest.path else None
 
     def instantiate_classes(self) -> None:
         try:
@@ -126,10 +154,14 @@ class TrainCommand(LightningCLI):
         """The run's folder."""
         return Path(self.config["runs"]) / self.config["run"]
 
-    @property
-    def last(self) -> Path:
-        """What the run continues from."""
-        return self.folder / "checkpoints" / "last.ckpt"
+    def _best(self) -> dict[str, Literal["min", "max"]]:
+        """Metrics by which the best checkpoint is kept, and the direction of each."""
+        names = self.config["keep_best"]
+        for name in names or ():
+            if name not in self.model.better:
+                known = ", ".join(self.model.better) or "none"
+                raise UsageError(f"keep_best: stage '{self.model.stage}' knows no best by '{name}' (only by: {known})")
+        return {name: self.model.better[name] for name in (self.model.better if names is None else names)}
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         self.model.check_data(self.datamodule)
@@ -146,7 +178,7 @@ class TrainCommand(LightningCLI):
             Samples(self.folder / "samples"),
             Export(self.folder, self.plain, reduce(or_, found.values(), Licences())),
             TrainingProgress(),
-            LastCheckpoint(self.folder / "checkpoints"),  # last: what it saves has been exported
+            Checkpoints(self.files, self.config["checkpoint_every"], self._best()),  # last: what it saves is exported
         ]
         trainer = super().instantiate_trainer(
             default_root_dir=str(self.folder),
@@ -163,46 +195,34 @@ class TrainCommand(LightningCLI):
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         return trainer
 
-    def _check_continuation(self) -> None:
-        """Refuse to continue as something else; say what else is not as it was."""
-        now = self.model.facts(self.trainer, self.datamodule)
-        trained, wanted = (", ".join(sorted(facts["networks"])) for facts in (self.before, now))
-        if trained != wanted:
-            raise FctfgError(
-                f"{self.folder} was begun to train {trained}, and is now to train {wanted}; give it the settings that "
-                f"it was begun with, or choose another --run name"
-            )
-        if changes := _changes(self.before["networks"], now["networks"]):
-            raise FctfgError(
-                f"{self.checkpoint} was trained with other networks ({changes}); use the same, or another --run name"
-            )
-        for role in now["judges"]:
-            if self.before["judges"].get(role) != now["judges"][role]:
-                raise FctfgError(
-                    f"{self.model.init_from[role]} (model.init_args.init_from.{role}) is not what {self.folder} was "
-                    f"begun with; restore it, or choose another --run name"
-                )
-        changes = "; ".join(filter(None, (_changes(self.before[part], now[part]) for part in ("data", "settings"))))
-        if changes:
-            if not self.model.follows_data and self.before["data"]["data"] != now["data"]["data"]:
-                raise FctfgError(
-                    f"{self.checkpoint} was trained on other data than {self.datamodule.root}, and this stage has a "
-                    f"class for each person of its data; choose another --run name"
-                )
-            say(f"The run goes on otherwise than it began: {changes}")
+    def _is_complete(self, before: Begun) -> bool:
+        """Whether the run has already reached the end that is asked for."""
+        epochs, steps = self.trainer.max_epochs, self.trainer.max_steps
+        return (epochs is not None and 0 <= epochs <= before.epochs) or 0 <= steps <= before.iterations
 
     def fit(self) -> None:
         """Train, in a folder that no other process trains into meanwhile."""
-        if self.checkpoint is None:
+        if self.before is None:
             self.model.check_start()
         else:
-            self._check_continuation()
-            say(f"{self.folder} goes on after {self.before['iterations']} iterations")
-        with _held(self.folder):
-            if self.checkpoint is None and self.last.is_file():
-                raise FctfgError(
-                    f"another process has begun {self.folder} meanwhile; run the command again to continue"
-                )
+            now = self.model.facts(self.trainer, self.datamodule)
+            accepted, taken = self.config["accept_changes"], self.model.init_from
+            if changes := check(self.before, now, self.model.follows_data, accepted, taken):
+                say(f"The run goes on otherwise than it began: {changes}")
+        first = getattr(rank_zero_only, "rank", 0) == 0
+        with held(self.folder) if first else nullcontext():
+            if first:
+                if self.files.paths() != self.there:
+                    raise FctfgError(
+                        f"another process has trained in {self.folder} meanwhile; run the command again to continue"
+                    )
+                self.files.go_on_from(self.checkpoint)
+            if self.before is not None:
+                done = f"{self.before.iterations} iterations"
+                if self._is_complete(self.before):
+                    say(f"{self.folder} is complete after {done}; a larger trainer.max_epochs goes on")
+                    return
+                say(f"{self.folder} goes on after {done}")
             rank_zero_only(self._write_settings)()
             self.trainer.fit(self.model, self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
 
@@ -227,28 +247,6 @@ class TrainCommand(LightningCLI):
             save_dir=str(self.folder),
             offline=mode in ("offline", "dryrun"),
         )
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """The folder, made where it is missing, and locked by the first process of the run against other runs."""
-    if getattr(rank_zero_only, "rank", 0) != 0:
-        yield
-        return
-    make_folder(folder)
-    lock = folder / ".lock"
-    with ExitStack() as stack:
-        try:
-            stream = stack.enter_context(lock.open("w"))
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FctfgError(
-                f"another process is training in {folder}; wait until it is done, or choose another --run name"
-            ) from error
-        except OSError as error:
-            raise write_error(error, lock) or error from error
-        remove_leftovers(folder)
-        yield
 
 
 def _quieten() -> None:
@@ -319,38 +317,12 @@ def train(arguments: list[str]) -> None:
     finally:
         sys.argv = argv
     try:
-        command.fit()
+        with stop_at_once():
+            command.fit()
     finally:
         import wandb
 
         wandb.finish()  # the next run of this process is another one
-
-
-def _facts(checkpoint: Path, class_path: str) -> dict[str, Any]:
-    """What a checkpoint says about its run, and its iterations, once it is sure that it is readable and of the stage.
-
-    Its tensors are mapped, not copied.
-    """
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FctfgError(
-            f"{checkpoint} cannot be read ({reason}); move it away to start this run afresh, or restore it"
-        ) from error
-    wanted = next((stage.stage for stage in STAGES if class_path.endswith(f".{stage.__name__}")), class_path)
-    facts = state.get("fctfg", {}) if isinstance(state, dict) else {}
-    if facts.get("stage", "unknown") != wanted:
-        raise FctfgError(
-            f"{checkpoint} is of stage '{facts.get('stage', 'unknown')}', not '{wanted}'; choose another --run name"
-        )
-    if missing := {"networks", "judges", "data", "settings"} - facts.keys():
-        raise FctfgError(
-            f"{checkpoint} was written by an earlier fctfg (it lacks {', '.join(sorted(missing))}); continue "
-            f"with that version, or choose another --run name"
-        )
-    progress = state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]
-    return facts | {"iterations": progress["ready"]}
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -359,8 +331,3 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
     stage = {name: value for name, value in arguments.items() if name not in ("networks", "init_from", "seed")}
     others = {name: networks[name] for name in ("perceptual", "lpips", "centered_mel")}
     return stage | others | {"cool_down": config["cool_down"]}
-
-
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What differs in nested tables of plain values, such as "generator.n_mlp 2 -> 3"; empty when nothing does."""
-    return "; ".join(f"{name} {a} -> {b}" for name, a, b in changed_fields(before, now))

@@ -196,6 +196,8 @@ def test_a_checkpoint_of_an_earlier_version_is_named(
     shutil.copytree(place[1] / "generator", tmp_path / "generator")
     state = checkpoint((place[0], tmp_path), "generator")
     del state["fctfg"]["judges"]
+    shutil.rmtree(tmp_path / "generator" / "checkpoints")
+    (tmp_path / "generator" / "checkpoints").mkdir()
     torch.save(state, tmp_path / "generator" / "checkpoints" / "last.ckpt")
     assert main(arguments((place[0], tmp_path), "generator")) == 1
     assert "earlier fctfg (it lacks judges)" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from fctfg.stages.callbacks.last_checkpoint import weights_agree
+from fctfg.stages.callbacks.checkpoints import weights_agree
 
 
 def _rank(rank: int, port: int, drift: float, found: "multiprocessing.Queue[str]") -> None:

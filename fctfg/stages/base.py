@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -47,11 +47,14 @@ class Stage(pl.LightningModule, ABC):
         frozen: frozen networks by attribute, with the role that each comes from. They are left out of checkpoints and
             taken over again when a run continues, from files that must not have changed.
         settings: plain values that the run was configured with; a run that continues says which have changed.
+        measured: the values of the last validation, by name with `val/`.
+        better: metrics of validation by which a checkpoint can be the best, and whether it is the largest or smallest.
     """
 
     stage: ClassVar[str]
     roles: ClassVar[tuple[str, ...]] = ()  # the keys of `init_from`
     follows_data: ClassVar[bool] = True  # whether a run may go on with other data
+    better: ClassVar[dict[str, Literal["min", "max"]]] = {}
     trains_on_source: ClassVar[bool] = False  # whether the source is one of the pictures trained on
 
     def __init__(self, networks: Networks, init_from: dict[str, str] | None = None, seed: int = 0) -> None:
@@ -62,6 +65,7 @@ class Stage(pl.LightningModule, ABC):
         self.frozen: dict[str, str | None] = {}
         self.taken: dict[str, str] = {}  # role -> sha256 of the file that it was
         self.settings: dict[str, Any] = {}
+        self.measured: dict[str, float] = {}
         self._artifacts: dict[str, Artifact] = {}  # by role, until training begins
         unknown = sorted(set(self.init_from) - set(self.roles))
         if unknown:
@@ -199,6 +203,10 @@ class Stage(pl.LightningModule, ABC):
         # Everything random in a step derives from its position, so that nothing random needs to be saved.
         torch.manual_seed(derive_seed(self.seed, "step", self.iteration, self.global_rank))
 
+    def on_validation_end(self) -> None:
+        metrics = self.trainer.callback_metrics
+        self.measured = {name: float(value) for name, value in metrics.items() if name.startswith("val/")}
+
     def log_terms(self, part: str, terms: Mapping[str, Tensor | float], **options: Any) -> None:
         """Log under `part/term`, against the iteration.
 
@@ -250,7 +258,8 @@ class Stage(pl.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not self._is_frozen(k)}
-        checkpoint["fctfg"] = self.facts(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
+        facts = self.facts(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
+        checkpoint["fctfg"] = facts | {"measured": self.measured}
 
     def facts(self, trainer: pl.Trainer, data: TalkingData) -> dict[str, Any]:
         """What a run is, beside its weights; a run that continues compares it.
@@ -289,3 +298,4 @@ class Stage(pl.LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if self._is_frozen(k)}
+        self.measured = checkpoint["fctfg"]["measured"]

@@ -14,9 +14,9 @@ from fctfg.atomic import atomic_path
 HEADER = ("iteration", "name", "value")
 
 
-def _seen(row: list[str], iteration: int) -> bool:
+def _seen(row: list[str], iteration: int, evaluated: bool) -> bool:
     """Whether a row belongs to the first `iteration` iterations (validation stands at the number that were done)."""
-    return int(row[0]) < iteration or (int(row[0]) == iteration and not row[1].startswith("train/"))
+    return int(row[0]) < iteration or (evaluated and int(row[0]) == iteration and not row[1].startswith("train/"))
 
 
 class CsvLog(Logger):
@@ -54,11 +54,20 @@ class CsvLog(Logger):
             )
 
     @rank_zero_only
-    def rewind(self, iteration: int) -> None:
-        """Drop what an interrupted run has logged after the checkpoint that it continues from."""
+    def rewind(self, iteration: int, evaluated: bool = True) -> None:
+        """Drop what an interrupted run has logged after the checkpoint that it continues from.
+
+        Args:
+            iteration: iterations that it had done.
+            evaluated: whether with the evaluation that followed the last of them.
+        """
         if not self.path.exists():
             return
         with self.path.open(newline="") as file:
-            rows = [row for row in list(csv.reader(file))[1:] if len(row) == len(HEADER) and _seen(row, iteration)]
+            rows = [
+                row
+                for row in list(csv.reader(file))[1:]
+                if len(row) == len(HEADER) and _seen(row, iteration, evaluated)
+            ]
         with atomic_path(self.path) as partial, partial.open("w", newline="") as file:
             csv.writer(file).writerows([HEADER, *rows])

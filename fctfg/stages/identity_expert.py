@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class IdentityExpert(Stage):
 
     stage = "identity_expert"
     follows_data = False  # one class center per training identity
+    better: ClassVar[dict[str, Literal["min", "max"]]] = {"accuracy": "max"}
     roles: ClassVar[tuple[str, ...]] = ("identity_expert",)
     trains_on_source: ClassVar[bool] = True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from timm.optim import Lookahead
@@ -61,6 +61,7 @@ class Inversion(Stage):
         train_generator: whether the generator is not frozen.
     """
 
+    better: ClassVar[dict[str, Literal["min", "max"]]] = {"psnr": "max", "lpips": "min"}
     trains_on_source: ClassVar[bool] = True
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,7 @@ class SyncExpert(Stage):
     """
 
     stage = "sync_expert"
+    better: ClassVar[dict[str, Literal["min", "max"]]] = {"accuracy": "max", "contrastive": "min"}
     roles: ClassVar[tuple[str, ...]] = ("sync_expert",)
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +111,7 @@ class TalkingFaceStage(Stage):
     """
 
     stage = "talking_face"
+    better: ClassVar[dict[str, Literal["min", "max"]]] = {"psnr": "max", "sync": "min"}
     roles: ClassVar[tuple[str, ...]] = (
         "generator",
         "inversion",

@@ -69,14 +69,13 @@ class Export(pl.Callback):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, TalkingData)
-        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
         notes = pl_module.notes()
         card = {
             "run": self.run.name,
             "iterations": trainer.fit_loop.epoch_loop.batch_progress.total.ready,
             "config": self.config,
             "dataset_hash": data.hash,
-            "metrics": metrics,
+            "metrics": pl_module.measured,
             "licences": self.licences.plain(),
             "consents": sorted({consent or NOT_SAID for consent in (*data.train.consents, *data.val.consents)}),
             "init_from": pl_module.init_from,
