@@ -27,7 +27,6 @@ import torch
 import yaml
 from jsonargparse import ActionYesNo, ArgumentError
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -46,6 +45,7 @@ from fctfg.stages.callbacks.progress import TrainingProgress
 from fctfg.stages.callbacks.samples import Samples
 from fctfg.stages.csv_log import CsvLog
 from fctfg.stages.networks import Networks
+from fctfg.stages.wandb_log import WandbLog, mode_of
 from fctfg.weights.config_json import changed_fields
 from fctfg.weights.licences import Licences, check_commercial_use
 
@@ -138,6 +138,7 @@ class TrainCommand(LightningCLI):
             check_commercial_use(found)
         self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.model.settings = _settings(self.plain)
+        self.model.troubles = self.datamodule.troubles
         self.wandb = self._tracker()
         given = self.config_init["trainer"]["callbacks"] or []
         callbacks: list[pl.Callback] = [
@@ -150,7 +151,7 @@ class TrainCommand(LightningCLI):
         ]
         trainer = super().instantiate_trainer(
             default_root_dir=str(self.folder),
-            logger=[CsvLog(self.folder / "metrics.csv"), self.wandb],
+            logger=[CsvLog(self.folder / "metrics.csv", self.model.troubles), self.wandb],
             callbacks=callbacks,
             enable_checkpointing=False,
             num_sanity_val_steps=0,
@@ -212,21 +213,16 @@ class TrainCommand(LightningCLI):
         if not (self.folder / "wandb_id.txt").is_file():
             with atomic_path(self.folder / "wandb_id.txt") as partial:
                 partial.write_text(f"{self.wandb.version}\n")
-        self.wandb.log_hyperparams(self.plain | {"dataset_hash": self.datamodule.hash})
+        self.wandb.start(self.plain | {"dataset_hash": self.datamodule.hash})
 
-    def _tracker(self) -> WandbLogger:
+    def _tracker(self) -> WandbLog:
         mode = os.environ.setdefault("WANDB_MODE", "online" if wandb_key_is_known() else "offline")
         if mode == "offline":
             say(f"W&B: offline; `wandb sync {self.folder}/wandb/offline-run-*` uploads the run")
         known = self.folder / "wandb_id.txt"
-        return WandbLogger(
-            project=self.config["wandb_project"],
-            name=self.config["run"],
-            id=known.read_text().strip() if known.is_file() else uuid.uuid4().hex[:12],
-            resume="allow",
-            save_dir=str(self.folder),
-            offline=mode in ("offline", "dryrun"),
-        )
+        identifier = known.read_text().strip() if known.is_file() else uuid.uuid4().hex[:12]
+        names = self.config["wandb_project"], self.config["run"], identifier
+        return WandbLog(self.folder, *names, mode_of(mode), self.model.troubles)
 
 
 @contextmanager
@@ -321,9 +317,8 @@ def train(arguments: list[str]) -> None:
     try:
         command.fit()
     finally:
-        import wandb
-
-        wandb.finish()  # the next run of this process is another one
+        command.wandb.finish()
+        command.model.troubles.conclude()
 
 
 def _facts(checkpoint: Path, class_path: str) -> dict[str, Any]:

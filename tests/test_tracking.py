@@ -6,14 +6,15 @@ import pytest
 
 from fctfg.stages.csv_log import CsvLog
 from fctfg.train import wandb_key_is_known
+from fctfg.troubles import Troubles
 
 
 def test_csv_goes_on_where_the_checkpoint_is(tmp_path: Path) -> None:
-    log = CsvLog(tmp_path / "metrics.csv")
+    log = CsvLog(tmp_path / "metrics.csv", Troubles())
     for step in range(5):
         log.log_metrics({"train/x": step / 3, "epoch": 0.0}, step)
     log.rewind(3)
-    CsvLog(tmp_path / "metrics.csv").log_metrics({"train/x": 9.0}, 3)
+    CsvLog(tmp_path / "metrics.csv", Troubles()).log_metrics({"train/x": 9.0}, 3)
     rows = (tmp_path / "metrics.csv").read_text().split()
     assert rows == [
         "iteration,name,value",

@@ -21,6 +21,7 @@ from fctfg.models.experts.arcface import ArcFace
 from fctfg.models.experts.arcface_onnx import ArcFaceONNX
 from fctfg.randomness import derive_seed
 from fctfg.stages.networks import Networks
+from fctfg.troubles import Troubles
 from fctfg.weights.artifact import Artifact, build, load_into
 from fctfg.weights.config_json import config_differences, config_to_dict
 from fctfg.weights.opening import open_weights
@@ -46,6 +47,7 @@ class Stage(pl.LightningModule, ABC):
         frozen: frozen networks by attribute, with the role that each comes from. They are left out of checkpoints and
             taken over again when a run continues, from files that must not have changed.
         settings: plain values that the run was configured with; a run that continues says which have changed.
+        troubles: of the run.
     """
 
     stage: ClassVar[str]
@@ -61,6 +63,7 @@ class Stage(pl.LightningModule, ABC):
         self.frozen: dict[str, str | None] = {}
         self.taken: dict[str, str] = {}  # role -> sha256 of the file that it was
         self.settings: dict[str, Any] = {}
+        self.troubles = Troubles()  # the run sets its own
         self._artifacts: dict[str, Artifact] = {}  # by role, until training begins
         unknown = sorted(set(self.init_from) - set(self.roles))
         if unknown:
