@@ -28,6 +28,7 @@ import yaml
 from jsonargparse import ActionYesNo, ArgumentError
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -41,6 +42,7 @@ from fctfg.stages.base import Stage, say
 from fctfg.stages.callbacks.export import Export, ingredients
 from fctfg.stages.callbacks.last_checkpoint import LastCheckpoint
 from fctfg.stages.callbacks.learning_rates import LearningRates
+from fctfg.stages.callbacks.peers_alive import Launcher, PeersAlive
 from fctfg.stages.callbacks.progress import TrainingProgress
 from fctfg.stages.callbacks.samples import Samples
 from fctfg.stages.csv_log import CsvLog
@@ -140,6 +142,7 @@ class TrainCommand(LightningCLI):
         self.model.settings = _settings(self.plain)
         self.model.troubles = self.datamodule.troubles
         self.wandb = self._tracker()
+        self.peers = PeersAlive()
         given = self.config_init["trainer"]["callbacks"] or []
         callbacks: list[pl.Callback] = [
             *(given if isinstance(given, list) else [given]),
@@ -147,6 +150,7 @@ class TrainCommand(LightningCLI):
             Samples(self.folder / "samples"),
             Export(self.folder, self.plain, reduce(or_, found.values(), Licences())),
             TrainingProgress(),
+            self.peers,
             LastCheckpoint(self.folder / "checkpoints"),  # last: what it saves has been exported
         ]
         trainer = super().instantiate_trainer(
@@ -159,6 +163,8 @@ class TrainCommand(LightningCLI):
             enable_model_summary=False,
             **kwargs,
         )
+        if isinstance(before := trainer.strategy.launcher, _SubprocessScriptLauncher):
+            trainer.strategy._launcher = Launcher(before.cluster_environment, before.num_processes, before.num_nodes)
         if isinstance(trainer.strategy, DDPStrategy) and not self.model.automatic_optimization:
             # two networks take turns, so that each backward pass leaves the other's parameters out
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
@@ -205,7 +211,14 @@ class TrainCommand(LightningCLI):
                     f"another process has begun {self.folder} meanwhile; run the command again to continue"
                 )
             rank_zero_only(self._write_settings)()
-            self.trainer.fit(self.model, self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
+            try:
+                self.trainer.fit(self.model, self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
+            except Exception as error:
+                if not self.peers.verdict:
+                    raise
+                raise FctfgError(
+                    f"{self.peers.verdict}, so the other processes stop too; the same command goes on from {self.last}"
+                ) from error
 
     def _write_settings(self) -> None:
         with atomic_path(self.folder / "config.yaml") as partial:
