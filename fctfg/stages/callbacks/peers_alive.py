@@ -71,15 +71,20 @@ class Watch:
         self.verdict = ""
         self._over = threading.Event()
         self._prefix = f"fctfg/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
-        place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        self._store = torch.distributed.TCPStore(*place, is_master=False, timeout=timedelta(seconds=DEAD))
+        self._store = self._connect(DEAD)
         self._store.set(f"{self._prefix}/name/{rank}", f"process {rank} ({socket.gethostname()}, pid {os.getpid()})")
         self._beats = dict.fromkeys(range(1, world) if rank == 0 else (0,), -1)
         self._heard = dict.fromkeys(self._beats, time.monotonic())
+        self._failures = 0  # of the store, in a row
         torch.distributed.barrier()  # all names are there
         self._names = [self._store.get(f"{self._prefix}/name/{peer}").decode() for peer in range(world)]
         for work in (self._beat, self._judge):
             threading.Thread(target=work, name="peers", daemon=True).start()
+
+    @staticmethod
+    def _connect(patience: float) -> torch.distributed.TCPStore:
+        place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        return torch.distributed.TCPStore(*place, is_master=False, timeout=timedelta(seconds=patience))
 
     def leave(self) -> None:
         """This process is done with collectives: whether the others live is nothing to it any more."""
@@ -99,6 +104,8 @@ class Watch:
         """Who has died, after an error that only says that somebody has; "" where nobody can tell."""
         deadline = time.monotonic() + DEAD + 2 * BEAT
         while not self.verdict and time.monotonic() < deadline:
+            if self._failures > 1:  # the first process keeps the store
+                self.verdict = f"{self._names[0]} is gone"
             time.sleep(0.1)
         self._over.set()
         return self.verdict
@@ -108,14 +115,22 @@ class Watch:
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT):
-            with suppress(Exception):  # the judge notices
-                self._store.add(f"{self._prefix}/beat/{self.rank}", 1)
-                for peer, before in self._beats.items():
-                    self._beats[peer] = self._store.add(f"{self._prefix}/beat/{peer}", 0)
-                    if self._beats[peer] != before or self._store.check([f"{self._prefix}/left/{peer}"]):
-                        self._heard[peer] = time.monotonic()
-                if self._store.check([f"{self._prefix}/verdict"]):
-                    self.verdict = self._store.get(f"{self._prefix}/verdict").decode()
+            try:
+                self._exchange()
+                self._failures = 0
+            except Exception:  # no matter which: the store does not answer
+                self._failures += 1
+                with suppress(Exception):
+                    self._store = self._connect(BEAT)
+
+    def _exchange(self) -> None:
+        self._store.add(f"{self._prefix}/beat/{self.rank}", 1)
+        for peer, before in self._beats.items():
+            self._beats[peer] = self._store.add(f"{self._prefix}/beat/{peer}", 0)
+            if self._beats[peer] != before or self._store.check([f"{self._prefix}/left/{peer}"]):
+                self._heard[peer] = time.monotonic()
+        if self._store.check([f"{self._prefix}/verdict"]):
+            self.verdict = self._store.get(f"{self._prefix}/verdict").decode()
 
     def _judge(self) -> None:
         last = time.monotonic()
