@@ -235,7 +235,8 @@ class TrainCommand(LightningCLI):
         known = self.folder / "wandb_id.txt"
         identifier = known.read_text().strip() if known.is_file() else uuid.uuid4().hex[:12]
         names = self.config["wandb_project"], self.config["run"], identifier
-        return WandbLog(self.folder, *names, mode_of(mode), self.model.troubles)
+        patience = float(os.environ.get("WANDB_INIT_TIMEOUT", 60.0))
+        return WandbLog(self.folder, *names, mode_of(mode), self.model.troubles, patience)
 
 
 @contextmanager

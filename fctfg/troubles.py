@@ -34,7 +34,7 @@ class Troubles:
         """Count a trouble, and say it where it is new.
 
         Args:
-            kind: what is counted, in the plural, as it stands behind its number: "samples replaced by others".
+            kind: what is counted, in the plural: "samples replaced by others".
             sentence: what happened and how the run goes on; said at the first trouble of this kind and subject.
             about: the subject (a clip, a file); one line is said for each.
             times: how many are counted.
@@ -47,9 +47,9 @@ class Troubles:
             _log.warning("%s%s", process_name(), sentence)
 
     def summary(self) -> str:
-        """ "3 samples replaced by others; 12 values not sent to W&B"; empty when all went well."""
+        """ "samples replaced by others: 3; failures of W&B: 1"; empty when all went well."""
         with self._lock:
-            return "; ".join(f"{count} {kind}" for kind, count in self.counts.items() if count)
+            return "; ".join(f"{kind}: {count}" for kind, count in self.counts.items() if count)
 
     def conclude(self) -> None:
         """Say in total what was met since the start, if anything was."""

@@ -20,7 +20,7 @@ def test_a_trouble_is_said_once_for_each_subject_and_counted_always(
     caplog.clear()
     monkeypatch.setenv("RANK", "2")
     troubles.conclude()
-    assert caplog.messages == ["process 2: Troubles since the start: 200 clips replaced; 3 rows not written"]
+    assert caplog.messages == ["process 2: Troubles since the start: clips replaced: 200; rows not written: 3"]
 
 
 def test_a_run_without_troubles_says_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,6 +16,7 @@ from fctfg.troubles import Troubles
 
 STEP = "trainer/global_step"
 MOST = 10_000  # calls that wait for W&B
+STARTS = 4  # the first one online, where that is wanted
 SLOW = "values that W&B was too slow for"
 FAILED = "failures of W&B"
 
@@ -123,21 +124,27 @@ class WandbLog(Logger):
             self.troubles.meet(SLOW, f"W&B is too slow: training goes on without it ({self._where()})")
 
     def _work(self, config: dict[str, Any]) -> None:
-        run = self._open(self.mode, config)
-        if run is None and self.mode == "online":
-            run = self._open("offline", config)
-        while (call := self._calls.get()) is not None:
+        run, starts = self._open(self.mode, config), 1
+        while True:
+            if run is None and starts < STARTS:
+                run, starts = self._open("offline", config), starts + 1
+            if (call := self._calls.get()) is None:
+                break
             try:
                 if run is None:
                     raise ConnectionError("it was not started")
                 call(run)
             except Exception as error:
                 self._fail("failed to take a value", error)
+                if isinstance(error, ConnectionError) and run is not None:  # its service is dead
+                    end_service()
+                    run = None
         try:
             if run is not None:
                 run.finish()
         except Exception as error:
             self._fail("failed to upload all", error)
+            end_service()
 
     def _open(self, mode: Mode, config: dict[str, Any]) -> Any:
         """The W&B run, or None, in which case no service of W&B is left that another start would wait for."""
