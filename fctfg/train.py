@@ -217,7 +217,7 @@ class TrainCommand(LightningCLI):
                 if not self.peers.verdict:
                     raise
                 raise FctfgError(
-                    f"{self.peers.verdict}, so the other processes stop too; the same command goes on from {self.last}"
+                    f"{self.peers.verdict}, so the other processes stop too; the same command continues {self.folder}"
                 ) from error
 
     def _write_settings(self) -> None:

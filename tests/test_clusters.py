@@ -132,7 +132,7 @@ def test_a_process_that_dies_is_named_and_the_other_ends(own: Place, killed: int
     errors = first.stderr.read()  # the other one's too: it ends when both have ended
     assert time.monotonic() - begin < 60
     assert f"fctfg: error: process {killed} (" in errors and f"pid {victim}) " in errors
-    assert "dying/checkpoints/last.ckpt" in errors
+    assert f"the same command continues {own[1] / 'dying'}" in errors
     assert first.wait(10) == (-9 if killed == 0 else 1)
     if killed == 1:
         assert "was ended by SIGKILL" in errors
