@@ -1,6 +1,7 @@
 """What a run writes beside its weights: metrics that continue, W&B only where it is wanted."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,9 @@ def test_wandb_is_online_only_with_a_key(tmp_path: Path, monkeypatch: pytest.Mon
 def test_training_neither_waits_for_wandb_nor_ends_with_it(tmp_path: Path) -> None:
     """Its server falls silent later, never answers, or is not there; its service is killed; a file is lost."""
     program = Path(__file__).with_name("wandb_in_trouble.py")
-    done = subprocess.run([sys.executable, program, tmp_path], capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, "PYTHONPATH": str(program.parents[1])}
+    command = [sys.executable, program, tmp_path]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     cases = json.loads(done.stdout)
     for name, case in cases.items():

@@ -159,7 +159,11 @@ class WandbLog(Logger):
                 dir=str(self.folder),
                 mode=mode,
                 settings=wandb.Settings(
-                    init_timeout=self.patience, finish_timeout=self.patience, finish_timeout_raises=True, console="off"
+                    init_timeout=self.patience,
+                    finish_timeout=self.patience,
+                    finish_timeout_raises=True,
+                    console="off",
+                    x_disable_meta=True,  # it holds all of SLURM's variables, SLURM_JWT too, and the git remote
                 ),
             )
             run.define_metric(STEP)
