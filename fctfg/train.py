@@ -23,8 +23,8 @@ import pytorch_lightning as pl
 import yaml
 from jsonargparse import ActionYesNo, ArgumentError
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -38,14 +38,16 @@ from fctfg.setting_errors import explain
 from fctfg.stages import STAGES
 from fctfg.stages.base import Stage, say
 from fctfg.stages.callbacks.checkpoints import Checkpoints, warn
-from fctfg.stages.callbacks.export import Export, ingredients
+from fctfg.stages.callbacks.export import Export, exported_iterations, ingredients
 from fctfg.stages.callbacks.learning_rates import LearningRates
+from fctfg.stages.callbacks.peers_alive import Launcher, PeersAlive
 from fctfg.stages.callbacks.progress import TrainingProgress
 from fctfg.stages.callbacks.samples import Samples
 from fctfg.stages.callbacks.stop_signals import stop_at_once
 from fctfg.stages.checkpoint_files import CheckpointFiles
 from fctfg.stages.csv_log import CsvLog
 from fctfg.stages.networks import Networks
+from fctfg.stages.wandb_log import WandbLog, mode_of
 from fctfg.weights.licences import Licences, check_commercial_use
 
 OWN_SETTINGS = {  # of the trainer, which the command sets itself, with their defaults
@@ -170,7 +172,9 @@ class TrainCommand(LightningCLI):
             check_commercial_use(found)
         self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.model.settings = _settings(self.plain)
+        self.model.troubles = self.datamodule.troubles
         self.wandb = self._tracker()
+        self.peers = PeersAlive()
         given = self.config_init["trainer"]["callbacks"] or []
         callbacks: list[pl.Callback] = [
             *(given if isinstance(given, list) else [given]),
@@ -178,11 +182,12 @@ class TrainCommand(LightningCLI):
             Samples(self.folder / "samples"),
             Export(self.folder, self.plain, reduce(or_, found.values(), Licences())),
             TrainingProgress(),
+            self.peers,
             Checkpoints(self.files, self.config["checkpoint_every"], self._best()),  # last: what it saves is exported
         ]
         trainer = super().instantiate_trainer(
             default_root_dir=str(self.folder),
-            logger=[CsvLog(self.folder / "metrics.csv"), self.wandb],
+            logger=[CsvLog(self.folder / "metrics.csv", self.model.troubles), self.wandb],
             callbacks=callbacks,
             enable_checkpointing=False,
             num_sanity_val_steps=0,
@@ -190,6 +195,8 @@ class TrainCommand(LightningCLI):
             enable_model_summary=False,
             **kwargs,
         )
+        if isinstance(before := trainer.strategy.launcher, _SubprocessScriptLauncher):
+            trainer.strategy._launcher = Launcher(before.cluster_environment, before.num_processes, before.num_nodes)
         if isinstance(trainer.strategy, DDPStrategy) and not self.model.automatic_optimization:
             # two networks take turns, so that each backward pass leaves the other's parameters out
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
@@ -219,12 +226,19 @@ class TrainCommand(LightningCLI):
                 self.files.go_on_from(self.checkpoint)
             if self.before is not None:
                 done = f"{self.before.iterations} iterations"
-                if self._is_complete(self.before):
+                if self._is_complete(self.before) and exported_iterations(self.folder) == self.before.iterations:
                     say(f"{self.folder} is complete after {done}; a larger trainer.max_epochs goes on")
                     return
                 say(f"{self.folder} goes on after {done}")
             rank_zero_only(self._write_settings)()
-            self.trainer.fit(self.model, self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
+            try:
+                self.trainer.fit(self.model, self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
+            except Exception as error:
+                if not self.peers.verdict:
+                    raise
+                raise FctfgError(
+                    f"{self.peers.verdict}, so the other processes stop too; the same command continues {self.folder}"
+                ) from error
 
     def _write_settings(self) -> None:
         with atomic_path(self.folder / "config.yaml") as partial:
@@ -232,21 +246,17 @@ class TrainCommand(LightningCLI):
         if not (self.folder / "wandb_id.txt").is_file():
             with atomic_path(self.folder / "wandb_id.txt") as partial:
                 partial.write_text(f"{self.wandb.version}\n")
-        self.wandb.log_hyperparams(self.plain | {"dataset_hash": self.datamodule.hash})
+        self.wandb.start(self.plain | {"dataset_hash": self.datamodule.hash})
 
-    def _tracker(self) -> WandbLogger:
+    def _tracker(self) -> WandbLog:
         mode = os.environ.setdefault("WANDB_MODE", "online" if wandb_key_is_known() else "offline")
         if mode == "offline":
             say(f"W&B: offline; `wandb sync {self.folder}/wandb/offline-run-*` uploads the run")
         known = self.folder / "wandb_id.txt"
-        return WandbLogger(
-            project=self.config["wandb_project"],
-            name=self.config["run"],
-            id=known.read_text().strip() if known.is_file() else uuid.uuid4().hex[:12],
-            resume="allow",
-            save_dir=str(self.folder),
-            offline=mode in ("offline", "dryrun"),
-        )
+        identifier = known.read_text().strip() if known.is_file() else uuid.uuid4().hex[:12]
+        names = self.config["wandb_project"], self.config["run"], identifier
+        patience = float(os.environ.get("WANDB_INIT_TIMEOUT", 60.0))
+        return WandbLog(self.folder, *names, mode_of(mode), self.model.troubles, patience)
 
 
 def _quieten() -> None:
@@ -320,9 +330,8 @@ def train(arguments: list[str]) -> None:
         with stop_at_once():
             command.fit()
     finally:
-        import wandb
-
-        wandb.finish()  # the next run of this process is another one
+        command.wandb.finish()
+        command.model.troubles.conclude()
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:

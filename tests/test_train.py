@@ -132,9 +132,9 @@ def test_every_epoch_trains_on_other_samples(place: Place, monkeypatch: pytest.M
     seen: dict[str, list[tuple[int, int]]] = {"train": [], "val": []}
     read = TalkingClips.read
 
-    def watched(data: TalkingClips, key: tuple[int, int], out: Any) -> Any:
+    def watched(data: TalkingClips, key: tuple[int, int], out: Any, attempt: int) -> Any:
         seen[data.split].append(key)
-        return read(data, key, out)
+        return read(data, key, out, attempt)
 
     monkeypatch.setattr(TalkingClips, "read", watched)
     assert main(arguments(place, "sync_expert", "watched", "--trainer.max_epochs=3")) == 0

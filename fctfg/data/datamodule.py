@@ -15,6 +15,7 @@ from fctfg.data.dataset import TalkingClips, training_pictures
 from fctfg.data.loader import BatchLoader
 from fctfg.data.sampler import PositionSampler
 from fctfg.ranges import check_range
+from fctfg.troubles import Troubles
 
 
 class TalkingData(pl.LightningDataModule):
@@ -70,6 +71,7 @@ class TalkingData(pl.LightningDataModule):
         self.batch_size, self.batches_per_epoch, self.val_samples = batch_size, batches_per_epoch, val_samples
         self.num_workers = num_workers
         self.flip, self.augment, self.view = flip, augment, view
+        self.troubles = Troubles()  # the run sets its own
         changes = training_pictures(pictures or PictureAugment(), augment, flip)
         heard = (sound or SoundAugment()) if augment else None
         self.train = TalkingClips(root, "train", frames, decoys, changes, heard, centered_mel, view, seed)
@@ -94,7 +96,7 @@ class TalkingData(pl.LightningDataModule):
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         sampler = PositionSampler(batches, self.batch_size, rank, world, done)
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return BatchLoader(data, sampler, self.num_workers, pin=on_gpu)
+        return BatchLoader(data, sampler, self.num_workers, pin=on_gpu, troubles=self.troubles)
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:
         """What a step sees; augmentation is done here, on the device."""

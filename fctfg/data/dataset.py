@@ -142,18 +142,35 @@ class TalkingClips(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         return self.read(key)
 
-    def read(self, key: Key, out: Tensor | None = None) -> Sample:
+    def read(self, key: Key, out: Tensor | None = None, attempt: int = 0) -> Sample:
         """The sample of a position.
 
         Args:
             key: (epoch, index within the epoch).
             out: memory for the sample's frames, uint8 [N, S, S, 3] in one piece; None takes new memory.
+            attempt: 1 and more give other samples, of any person, to replace one that cannot be read.
+
+        Raises:
+            FctfgError: the clip's shard is lost, cut off or damaged.
         """
+        clip, draw = self._drawn(key, attempt)
+        return self.sample(clip, draw, out)
+
+    def drawn_clip(self, key: Key, attempt: int = 0) -> Clip:
+        """The clip that `read` takes."""
+        return self.clip(self._drawn(key, attempt)[0])
+
+    def _drawn(self, key: Key, attempt: int) -> tuple[int, np.random.Generator]:
+        """The clip of a position, and what the rest is drawn from."""
         epoch, index = key
-        lap, place = divmod(index, len(self.identities))
-        person = _order(self.seed, self.split, epoch, lap, len(self.identities))[place]
-        draw = rng(self.seed, self.split, "sample", epoch, index)
-        return self.sample(int(self._by_identity[draw.integers(*self._first[person : person + 2])]), draw, out)
+        if attempt:
+            draw = rng(self.seed, self.split, "sample", epoch, index, attempt)
+            person = int(draw.integers(len(self.identities)))
+        else:
+            draw = rng(self.seed, self.split, "sample", epoch, index)
+            lap, place = divmod(index, len(self.identities))
+            person = _order(self.seed, self.split, epoch, lap, len(self.identities))[place]
+        return int(self._by_identity[draw.integers(*self._first[person : person + 2])]), draw
 
     def sample(self, clip: int, draw: np.random.Generator, out: Tensor | None = None) -> Sample:
         """One sample of a clip, everything random taken from `draw`; `out` as in :meth:`read`."""

@@ -22,6 +22,7 @@ from fctfg.models.experts.arcface_onnx import ArcFaceONNX
 from fctfg.ops.recompute import Segmented
 from fctfg.randomness import derive_seed
 from fctfg.stages.networks import Networks
+from fctfg.troubles import Troubles
 from fctfg.weights.artifact import Artifact, build, load_into
 from fctfg.weights.config_json import config_differences, config_to_dict
 from fctfg.weights.opening import open_weights
@@ -49,6 +50,7 @@ class Stage(pl.LightningModule, ABC):
         settings: plain values that the run was configured with; a run that continues says which have changed.
         measured: the values of the last validation, by name with `val/`.
         better: metrics of validation by which a checkpoint can be the best, and whether it is the largest or smallest.
+        troubles: of the run.
     """
 
     stage: ClassVar[str]
@@ -66,6 +68,7 @@ class Stage(pl.LightningModule, ABC):
         self.taken: dict[str, str] = {}  # role -> sha256 of the file that it was
         self.settings: dict[str, Any] = {}
         self.measured: dict[str, float] = {}
+        self.troubles = Troubles()  # the run sets its own
         self._artifacts: dict[str, Artifact] = {}  # by role, until training begins
         unknown = sorted(set(self.init_from) - set(self.roles))
         if unknown:

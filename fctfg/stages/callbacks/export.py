@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
 from fctfg.data.datamodule import TalkingData
+from fctfg.errors import WriteError
 from fctfg.models.experts.lpips import LPIPS
 from fctfg.models.experts.vgg import VGG19
 from fctfg.stages.base import Stage
@@ -47,6 +49,8 @@ def ingredients(stage: Stage, data: TalkingData, before: Path | None = None) -> 
 class Export(pl.Callback):
     """Writes `export/` (weights and their card) at the end of every epoch.
 
+    A full disk does not end the run; the last export must succeed, now or when the same command is run again.
+
     Args:
         run: the run's folder.
         config: the run's configuration, for the card.
@@ -67,18 +71,45 @@ class Export(pl.Callback):
         pl_module.check_finite()
         if not trainer.is_global_zero:
             return
+        try:
+            self._write(trainer, pl_module)
+        except WriteError as error:
+            pl_module.troubles.meet(
+                f"times that {self.run / 'export'} could not be written",
+                f"Training goes on, and the export before is kept: {error}",
+            )
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The run is complete: so must its export be."""
+        assert isinstance(pl_module, Stage)
+        if trainer.is_global_zero and exported_iterations(self.run) != _iterations(trainer):
+            pl_module.check_finite()
+            self._write(trainer, pl_module)
+
+    def _write(self, trainer: pl.Trainer, stage: Stage) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, TalkingData)
-        notes = pl_module.notes()
         card = {
             "run": self.run.name,
-            "iterations": trainer.fit_loop.epoch_loop.batch_progress.total.ready,
+            "iterations": _iterations(trainer),
             "config": self.config,
             "dataset_hash": data.hash,
-            "metrics": pl_module.measured,
+            "metrics": stage.measured,
             "licences": self.licences.plain(),
             "consents": sorted({consent or NOT_SAID for consent in (*data.train.consents, *data.val.consents)}),
-            "init_from": pl_module.init_from,
-            "notes": notes,
+            "init_from": stage.init_from,
+            "notes": stage.notes(),
         }
-        write_export(self.run, pl_module.exports(), pl_module.stage, card)
+        write_export(self.run, stage.exports(), stage.stage, card)
+
+
+def _iterations(trainer: pl.Trainer) -> int:
+    return trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+
+def exported_iterations(run: Path) -> int | None:
+    """How many iterations the networks in a run's export have been trained; None where there is none."""
+    try:
+        return int(json.loads((run / "export" / "card.json").read_text(encoding="utf-8"))["iterations"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -7,16 +7,19 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import WandbLogger
+from torch import Tensor
 from torchvision.utils import make_grid
 
+from fctfg.atomic import make_folder
 from fctfg.data.batch import Batch
 from fctfg.data.datamodule import TalkingData
+from fctfg.errors import FctfgError
 from fctfg.media import FPS, SAMPLE_RATE, write_image, write_video
 from fctfg.media.mel_picture import mel_picture
 from fctfg.ops.pixels import to_images, to_pixels
 from fctfg.ops.windows import mel_windows
 from fctfg.stages.base import Stage
+from fctfg.stages.wandb_log import WandbLog
 
 
 class Samples(pl.Callback):
@@ -48,21 +51,31 @@ class Samples(pl.Callback):
         if not trainer.is_global_zero or trainer.sanity_checking or self._batch is None:
             return
         assert isinstance(pl_module, Stage)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        iteration = pl_module.iteration
-        written: dict[str, Path] = {}
-        for name, grid in pl_module.pictures(self._batch).items():
-            path = self.folder / f"{name}_{iteration:06d}.png"
-            picture = make_grid(grid.flatten(0, 1), nrow=grid.shape[1], padding=2, pad_value=1.0)
-            write_image(path, to_pixels(picture))
-            written[name] = path
-        written |= self._video(trainer, pl_module, iteration)
-        self._batch = None
-        self._upload(trainer, written, iteration)
+        batch, self._batch = self._batch, None
+        grids = pl_module.pictures(batch)
+        try:
+            written = self._pictures(grids, pl_module.iteration) | self._video(trainer, pl_module)
+        except (FctfgError, OSError) as error:
+            pl_module.troubles.meet(
+                f"times that {self.folder} could not be written", f"Training goes on without samples: {error}"
+            )
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLog):
+                logger.log_files({f"samples/{name}": path for name, path in written.items()}, pl_module.iteration)
 
-    def _video(self, trainer: pl.Trainer, stage: Stage, iteration: int) -> dict[str, Path]:
+    def _pictures(self, grids: dict[str, Tensor], iteration: int) -> dict[str, Path]:
+        """Grids of pictures, each [rows, columns, 3, H, W] in [-1, 1], as files."""
+        make_folder(self.folder)
+        written = {name: self.folder / f"{name}_{iteration:06d}.png" for name in grids}
+        for name, grid in grids.items():
+            picture = make_grid(grid.flatten(0, 1), nrow=grid.shape[1], padding=2, pad_value=1.0)
+            write_image(written[name], to_pixels(picture))
+        return written
+
+    def _video(self, trainer: pl.Trainer, stage: Stage) -> dict[str, Path]:
         """The first validation clip driven by itself, with its sound, and the picture of its mel."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data, iteration = trainer.datamodule, stage.iteration  # type: ignore[attr-defined]
         assert isinstance(data, TalkingData)
         clip, pixels, sound, mel = data.val.whole(0)
         length = min(clip.n_frames, self.max_frames)
@@ -76,16 +89,3 @@ class Samples(pl.Callback):
         picture = self.folder / f"mel_{iteration:06d}.png"
         write_image(picture, mel_picture(mel.cpu()))
         return {"video": video, "mel": picture}
-
-    def _upload(self, trainer: pl.Trainer, written: dict[str, Path], iteration: int) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                import wandb
-
-                media = {
-                    f"samples/{name}": wandb.Video(str(path), format="mp4")
-                    if path.suffix == ".mp4"
-                    else wandb.Image(str(path))
-                    for name, path in written.items()
-                }
-                logger.experiment.log(media | {"trainer/global_step": iteration})
