@@ -36,6 +36,7 @@ from fctfg.atomic import atomic_path, make_folder, remove_leftovers, write_error
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError, UsageError
 from fctfg.ranges import check_range
+from fctfg.rollbacks import Rollbacks
 from fctfg.setting_errors import explain
 from fctfg.stages import STAGES
 from fctfg.stages.base import Stage, say
@@ -44,7 +45,9 @@ from fctfg.stages.callbacks.last_checkpoint import LastCheckpoint
 from fctfg.stages.callbacks.learning_rates import LearningRates
 from fctfg.stages.callbacks.progress import TrainingProgress
 from fctfg.stages.callbacks.samples import Samples
+from fctfg.stages.callbacks.troubles import Troubles
 from fctfg.stages.csv_log import CsvLog
+from fctfg.stages.finite import RollBack, Safety
 from fctfg.stages.networks import Networks
 from fctfg.weights.config_json import changed_fields
 from fctfg.weights.licences import Licences, check_commercial_use
@@ -80,6 +83,7 @@ class TrainCommand(LightningCLI):
             help="refuse data and weights whose licence forbids commercial use, or is not known to allow it",
         )
         parser.add_class_arguments(Networks, "networks")
+        parser.add_class_arguments(Safety, "safety")
         parser.link_arguments("networks", "model.init_args.networks")
         parser.link_arguments("networks.centered_mel", "data.centered_mel")
         parser.link_arguments("seed_everything", "model.init_args.seed")
@@ -103,6 +107,8 @@ class TrainCommand(LightningCLI):
         for name, default in OWN_SETTINGS.items():
             if self.config["trainer"][name] != default:
                 raise UsageError(f"trainer.{name}: fctfg train sets it itself; leave it out")
+        if self.config["trainer"]["gradient_clip_val"] is not None:
+            raise UsageError("trainer.gradient_clip_val: stages with two networks refuse it; set safety.gradient_clip")
         run = self.config["run"]
         if not run or Path(run).is_absolute() or ".." in Path(run).parts or Path(run) == Path("."):
             raise UsageError(f"run={run!r}: it is the name of a folder below --runs, such as 'talking_face'")
@@ -138,11 +144,13 @@ class TrainCommand(LightningCLI):
             check_commercial_use(found)
         self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.model.settings = _settings(self.plain)
+        self.model.safety = self.config_init["safety"]
         self.wandb = self._tracker()
         given = self.config_init["trainer"]["callbacks"] or []
         callbacks: list[pl.Callback] = [
             *(given if isinstance(given, list) else [given]),
             LearningRates(self.config["cool_down"]),
+            Troubles(self.folder),
             Samples(self.folder / "samples"),
             Export(self.folder, self.plain, reduce(or_, found.values(), Licences())),
             TrainingProgress(),
@@ -204,7 +212,23 @@ class TrainCommand(LightningCLI):
                     f"another process has begun {self.folder} meanwhile; run the command again to continue"
                 )
             rank_zero_only(self._write_settings)()
-            self.trainer.fit(self.model, self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
+            self._fit_and_go_back()
+
+    def _fit_and_go_back(self) -> None:
+        """Train to the end; from the last checkpoint again, with other data, where numbers are not finite any more."""
+        rollbacks = Rollbacks(self.folder, self.before.get("attempt", 0) if self.checkpoint else None)
+        checkpoint = self.checkpoint
+        while True:
+            self.model.attempt = rollbacks.attempt
+            self.datamodule.reorder(rollbacks.attempt)
+            try:
+                self.trainer.fit(self.model, self.datamodule, ckpt_path=checkpoint, weights_only=True)
+                return
+            except RollBack as trouble:
+                reason = str(trouble)
+            checkpoint = self.last if self.last.is_file() else None
+            rollbacks.go_back(reason, checkpoint, self.model.safety)
+            self.trainer.strategy._launcher = None  # the processes are running
 
     def _write_settings(self) -> None:
         with atomic_path(self.folder / "config.yaml") as partial:
@@ -358,7 +382,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
     arguments, networks = config["model"]["init_args"], config["networks"]
     stage = {name: value for name, value in arguments.items() if name not in ("networks", "init_from", "seed")}
     others = {name: networks[name] for name in ("perceptual", "lpips", "centered_mel")}
-    return stage | others | {"cool_down": config["cool_down"]}
+    return stage | others | {"cool_down": config["cool_down"], "gradient_clip": config["safety"]["gradient_clip"]}
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:

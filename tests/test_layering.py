@@ -29,6 +29,7 @@ TIERS = (
         "bench_memory",
         "bench_networks",
         "train",
+        "rollbacks",
         "setting_errors",
         "demo",
         "demo_result",

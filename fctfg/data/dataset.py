@@ -149,11 +149,19 @@ class TalkingClips(Dataset[Sample]):
             key: (epoch, index within the epoch).
             out: memory for the sample's frames, uint8 [N, S, S, 3] in one piece; None takes new memory.
         """
+        return self.sample(*self._drawn(key), out)
+
+    def clip_at(self, key: Key) -> str:
+        """The id of the clip that the sample of a position is taken from; nothing is read."""
+        return str(self._ids[self._drawn(key)[0]].as_py())
+
+    def _drawn(self, key: Key) -> tuple[int, np.random.Generator]:
+        """The clip of a position, and what the rest of its sample is drawn from."""
         epoch, index = key
         lap, place = divmod(index, len(self.identities))
         person = _order(self.seed, self.split, epoch, lap, len(self.identities))[place]
         draw = rng(self.seed, self.split, "sample", epoch, index)
-        return self.sample(int(self._by_identity[draw.integers(*self._first[person : person + 2])]), draw, out)
+        return int(self._by_identity[draw.integers(*self._first[person : person + 2])]), draw
 
     def sample(self, clip: int, draw: np.random.Generator, out: Tensor | None = None) -> Sample:
         """One sample of a clip, everything random taken from `draw`; `out` as in :meth:`read`."""

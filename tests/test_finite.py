@@ -1,0 +1,134 @@
+"""Numbers that are not finite: put into batches, weights and gradients of all stages, and what becomes of the run."""
+
+import json
+from itertools import chain
+from typing import Any
+
+import pytest
+from faults import Fault, finite
+from trained_runs import Place, arguments, checkpoint, equal
+
+from fctfg.cli import main
+
+pytestmark = pytest.mark.usefixtures("untracked")
+
+NETWORKS = {  # of each optimiser
+    "sync_expert": [["sync_expert"]],
+    "identity_expert": [["centers", "identity_expert"]],
+    "generator": [["generator"], ["discriminator"]],
+    "encoder": [["visual_encoder"]],
+    "hypernetwork": [["hypernetwork"]],
+    "talking_face": [["audio_encoder", "generator", "latent", "visual_encoder"], ["discriminator"]],
+}
+LENGTH = "--data.batches_per_epoch=10", "--trainer.max_epochs=1"
+
+
+def faulty(place: Place, stage: str, run: str, *more: str, **fault: Any) -> tuple[int, Fault]:
+    """A run with faults: its exit status, and what the callback has seen."""
+    callback = json.dumps([{"class_path": "faults.Fault", "init_args": fault}])
+    status = main(arguments(place, stage, run, *more, f"--trainer.callbacks={callback}"))
+    return status, Fault.runs[-1]
+
+
+@pytest.mark.parametrize("stage", NETWORKS)
+def test_a_step_that_is_not_finite_leaves_everything_as_it_was(place: Place, stage: str) -> None:
+    run, last = f"{stage}_faulty", len(NETWORKS[stage]) - 1
+    plan = {2: "batch:nan", 4: "batch:inf", 6: "gradient:nan", 7: "gradient:inf", 9: "gradient:nan"}
+    status, fault = faulty(place, stage, run, *LENGTH, plan=plan, optimizer={7: last, 9: last})
+    assert status == 0
+
+    everything = list(range(last + 1))
+    in_batch = [1] if stage == "generator" else everything  # its generator does not look at the batch
+    skipped = {2: in_batch, 4: in_batch, 6: [0], 7: [last], 9: [last]}
+    if stage == "sync_expert":
+        skipped[4] = []  # its variation of the batch clamps pictures, and so heals the infinite
+    for iteration, optimizers in skipped.items():
+        before, after = fault.states[iteration]
+        assert finite(after)
+        for number, names in enumerate(NETWORKS[stage]):
+            mine = [k for k in before["module"] if set(k.replace("_ema", "").split(".")) & set(names)]
+            assert mine
+            same = equal([before["module"][k] for k in mine], [after["module"][k] for k in mine])
+            same_state = equal(before["optimizers"][number], after["optimizers"][number])
+            assert same == same_state == (number in optimizers), (iteration, number)
+        if 0 in optimizers and stage == "generator":
+            assert equal(before["module"]["mean_path_length"], after["module"]["mean_path_length"])
+        path = place[1] / run / "troubles" / f"skipped-{iteration}.json"
+        assert path.exists() == bool(optimizers)
+        if optimizers:
+            dump = json.loads(path.read_text())
+            wrong = {name for name, norm in dump["gradient_norms"].items() if isinstance(norm, str)}
+            assert wrong and wrong == set(dump["not_finite"])
+            assert all(wrong & set(NETWORKS[stage][number]) for number in optimizers)
+            assert wrong <= set(chain(*(NETWORKS[stage][number] for number in optimizers)))
+            assert dump["samples"] == [[0, 2 * iteration], [0, 2 * iteration + 1]]
+            assert any(isinstance(v, str) for v in dump["terms"].values()) == (iteration in (2, 4))
+
+    saved = checkpoint(place, run)
+    assert finite(saved["state_dict"]) and finite(saved["optimizer_states"])
+    assert next(s for name, s in saved["callbacks"].items() if name.startswith("Troubles")) == {
+        "skipped": sum(map(bool, skipped.values()))
+    }
+    for number, state in enumerate(saved["optimizer_states"]):
+        steps = {int(parameter["step"]) for parameter in state["state"].values()}
+        assert steps == {10 - sum(number in optimizers for optimizers in skipped.values())}
+
+
+@pytest.mark.parametrize(("stage", "number"), [("generator", 0), ("generator", 1), ("encoder", 0), ("talking_face", 0)])
+def test_a_run_with_a_skipped_step_is_one_in_which_it_did_not_happen(place: Place, stage: str, number: int) -> None:
+    saved = []
+    for fault in ("gradient:nan", "refuse"):
+        run = f"{stage}_{number}_{fault[:6]}"
+        assert faulty(place, stage, run, *LENGTH, plan={4: fault}, optimizer={4: number})[0] == 0
+        saved.append(checkpoint(place, run))
+    one, other = saved
+    assert equal(one["state_dict"], other["state_dict"])
+    assert equal(one["optimizer_states"], other["optimizer_states"])
+
+
+def test_a_spoilt_weight_leads_back_to_the_checkpoint(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    run, folder = "spoilt", place[1] / "spoilt"
+    with caplog.at_level("INFO", "fctfg"):
+        status, fault = faulty(place, "generator", run, "--safety.max_skipped=2", plan={5: "weight:nan"})
+    assert status == 0
+    assert f"goes back to {folder / 'checkpoints' / 'last.ckpt'}" in caplog.text
+    assert json.loads((folder / "troubles" / "rollbacks.json").read_text()) == [
+        "2 iterations in a row were skipped, up to 6"
+    ]
+    saved = checkpoint(place, run)
+    assert finite(saved["state_dict"]) and finite(saved["optimizer_states"])
+    assert saved["fctfg"]["attempt"] == 1
+    assert saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"] == 8
+    assert len(fault.clips) == 8 + 4 and fault.clips[4:8] != fault.clips[8:]  # the second epoch again, with others
+    rows = [row.split(",")[0] for row in (folder / "metrics.csv").read_text().splitlines() if "/discriminator," in row]
+    assert rows == [str(i) for i in range(8)]  # one continuing file
+    assert main(arguments(place, "generator", run, "--trainer.max_epochs=3")) == 0
+    assert checkpoint(place, run)["fctfg"]["attempt"] == 1
+
+
+def test_a_run_that_keeps_failing_stops_with_a_report(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    limits = "--safety.max_skipped=2", "--safety.max_rollbacks=2"
+    plan = {5: "batch:nan", 6: "batch:nan"}
+    status, _ = faulty(place, "sync_expert", "hopeless", *limits, plan=plan, attempts=9)
+    assert status == 1
+    assert "has gone back 2 times" in capsys.readouterr().err
+    report = (place[1] / "hopeless" / "troubles" / "report.md").read_text()
+    assert report.count("2 iterations in a row were skipped") == 3 and "contrastive" in report
+    assert finite(checkpoint(place, "hopeless")["state_dict"])
+    # what was last saved stands, and the same command may try again
+    assert checkpoint(place, "hopeless")["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"] == 4
+
+
+def test_without_a_checkpoint_a_failing_run_stops_at_once(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _ = faulty(place, "sync_expert", "stillborn", "--safety.max_skipped=1", plan={0: "weight:inf"})
+    assert status == 1
+    assert "has no checkpoint to go back to" in capsys.readouterr().err
+    assert not (place[1] / "stillborn" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_weight_that_is_not_finite_is_never_saved(place: Place) -> None:
+    """The fault is in the last iteration of an epoch, right before the checkpoint."""
+    status, _ = faulty(place, "encoder", "late", plan={7: "weight:nan"})
+    assert status == 0
+    saved = checkpoint(place, "late")
+    assert saved["fctfg"]["attempt"] == 1 and finite(saved["state_dict"])
