@@ -36,7 +36,6 @@ from fctfg.atomic import atomic_path, make_folder, remove_leftovers, write_error
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError, UsageError
 from fctfg.ranges import check_range
-from fctfg.rollbacks import Rollbacks
 from fctfg.setting_errors import explain
 from fctfg.stages import STAGES
 from fctfg.stages.base import Stage, say
@@ -49,6 +48,7 @@ from fctfg.stages.callbacks.troubles import Troubles
 from fctfg.stages.csv_log import CsvLog
 from fctfg.stages.finite import RollBack, Safety
 from fctfg.stages.networks import Networks
+from fctfg.stages.rollbacks import Rollbacks
 from fctfg.weights.config_json import changed_fields
 from fctfg.weights.licences import Licences, check_commercial_use
 

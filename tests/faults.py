@@ -32,6 +32,7 @@ class Fault(pl.Callback):
         self.plan, self.optimizer, self.rank, self.attempts = plan, optimizer or {}, rank, attempts
         self.states: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}  # before and after each fault
         self.clips: list[list[int]] = []  # of each batch
+        self.types: dict[str, torch.dtype] = {}  # of what is logged
         self._hook: Any = None
         Fault.runs.append(self)
 
@@ -73,6 +74,7 @@ class Fault(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
         assert isinstance(pl_module, Stage)
+        self.types |= {name: value.dtype for name, value in pl_module.watched.items()}
         if not (planned := self._planned(trainer, pl_module)):
             return
         if self._hook is not None:

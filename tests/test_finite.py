@@ -1,7 +1,11 @@
 """Numbers that are not finite: put into batches, weights and gradients of all stages, and what becomes of the run."""
 
 import json
+import os
+import subprocess
+import sys
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,3 +136,27 @@ def test_a_weight_that_is_not_finite_is_never_saved(place: Place) -> None:
     assert status == 0
     saved = checkpoint(place, "late")
     assert saved["fctfg"]["attempt"] == 1 and finite(saved["state_dict"])
+
+
+@pytest.mark.slow
+def test_two_processes_skip_and_go_back_together(place: Place) -> None:
+    """The fault is with the second process only; agreement of the weights is checked at each checkpoint."""
+    run, folder = "two_faulty", place[1] / "two_faulty"
+    plan = {1: "batch:nan", 3: "gradient:inf", 5: "weight:nan"}
+    callback = json.dumps([{"class_path": "faults.Fault", "init_args": {"plan": plan, "rank": 1}}])
+    more = "--trainer.devices=2", "--safety.max_skipped=2", f"--trainer.callbacks={callback}"
+    command = [sys.executable, "-m", "fctfg", *arguments(place, "generator", run, *more)]
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    saved = checkpoint(place, run)
+    assert finite(saved["state_dict"]) and finite(saved["optimizer_states"])
+    assert saved["fctfg"]["attempt"] == 1
+    assert saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"] == 8
+    names = {path.name for path in (folder / "troubles").iterdir()}
+    assert {f"skipped-{i}.json" for i in (1, 3, 5, 6)} <= names and "skipped-0.json" not in names
+    theirs = json.loads((folder / "troubles" / "skipped-1-rank1.json").read_text())
+    assert theirs["samples"] == [[0, 6], [0, 7]] and theirs["not_finite"] == ["discriminator"]
+    for state, skipped in zip(saved["optimizer_states"], (1, 1), strict=True):  # of the first four; then none
+        assert {int(parameter["step"]) for parameter in state["state"].values()} == {8 - skipped}

@@ -29,7 +29,6 @@ TIERS = (
         "bench_memory",
         "bench_networks",
         "train",
-        "rollbacks",
         "setting_errors",
         "demo",
         "demo_result",

@@ -135,9 +135,9 @@ class GeneratorStage(Stage):
         self.toggle_optimizer(optimizer_g)
         optimizer_g.zero_grad(set_to_none=True)
         if self.path_length_weight and self.iteration % self.path_length_every == 0:
-            codes = self.styles(max(1, len(real) // self.path_length_shrink))
             with torch.autocast(self.device.type, enabled=False):
-                images = self.generator(codes.float(), noise="random")
+                codes = self.styles(max(1, len(real) // self.path_length_shrink))
+                images = self.generator(codes, noise="random")
             penalty, mean = path_length_penalty(images, codes, self.mean_path_length, self.path_length_decay)
             self.accumulate(penalty * (self.path_length_weight * self.path_length_every), last=False)
             terms |= {"path_length": penalty.detach(), "mean_path_length": self.trainer.strategy.reduce(mean)}
