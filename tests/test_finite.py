@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from itertools import chain
@@ -14,6 +15,7 @@ from faults import Fault, finite
 from trained_runs import Place, arguments, checkpoint, equal
 
 from fctfg.cli import main
+from fctfg.stages import spikes
 
 pytestmark = pytest.mark.usefixtures("untracked")
 
@@ -176,6 +178,28 @@ def test_gradients_are_clipped_where_it_is_asked_for(place: Place, capsys: pytes
         assert float(clipped.sum() / 0.01) == pytest.approx(1e-6, rel=1e-3)
     assert main(arguments(place, "generator", "refused", "--trainer.gradient_clip_val=1")) == 2
     assert "set safety.gradient_clip" in capsys.readouterr().err
+
+
+def test_a_spike_is_named(place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(spikes, "FIRST", 4)
+    with caplog.at_level("INFO", "fctfg"):
+        assert faulty(place, "encoder", "spiky", plan={6: "batch:50"})[0] == 0
+    said = [record.message for record in caplog.records if record.message.startswith("Spike: ")]
+    assert any(re.fullmatch(r"Spike: l2 is \d+\.\d, usually [01]\.\S+ to \S+, in iteration 6", text) for text in said), said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_spoilt_weight_of_any_network_leads_back(place: Place, value: str) -> None:
+    for stage, optimizers in NETWORKS.items():
+        for number in range(len(optimizers)):
+            run = f"{stage}_{number}_{value}"
+            short = "--data.batches_per_epoch=2", "--safety.max_skipped=2"
+            status, _ = faulty(place, stage, run, *short, plan={2: f"weight:{value}"}, optimizer={2: number})
+            assert status == 0, run
+            saved = checkpoint(place, run)
+            assert finite(saved["state_dict"]) and finite(saved["optimizer_states"]), run
+            assert saved["fctfg"]["attempt"] == 1, run
 
 
 @pytest.mark.slow
