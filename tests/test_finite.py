@@ -185,7 +185,9 @@ def test_a_spike_is_named(place: Place, monkeypatch: pytest.MonkeyPatch, caplog:
     with caplog.at_level("INFO", "fctfg"):
         assert faulty(place, "encoder", "spiky", plan={6: "batch:50"})[0] == 0
     said = [record.message for record in caplog.records if record.message.startswith("Spike: ")]
-    assert any(re.fullmatch(r"Spike: l2 is \d+\.\d, usually [01]\.\S+ to \S+, in iteration 6", text) for text in said), said
+    assert any(
+        re.fullmatch(r"Spike: l2 is \d+\.\d, usually [01]\.\S+ to \S+, in iteration 6", text) for text in said
+    ), said
 
 
 @pytest.mark.slow
