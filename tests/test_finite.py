@@ -41,7 +41,8 @@ def faulty(place: Place, stage: str, run: str, *more: str, **fault: Any) -> tupl
 def test_a_step_that_is_not_finite_leaves_everything_as_it_was(place: Place, stage: str) -> None:
     run, last = f"{stage}_faulty", len(NETWORKS[stage]) - 1
     plan = {2: "batch:nan", 4: "batch:inf", 6: "gradient:nan", 7: "gradient:inf", 9: "gradient:nan"}
-    status, fault = faulty(place, stage, run, *LENGTH, plan=plan, optimizer={7: last, 9: last})
+    short = (*LENGTH, "--model.refinements=2") if stage == "hypernetwork" else LENGTH
+    status, fault = faulty(place, stage, run, *short, plan=plan, optimizer={7: last, 9: last})
     assert status == 0
 
     everything = list(range(last + 1))
@@ -148,7 +149,7 @@ def first_values(place: Place, run: str) -> dict[str, float]:
     return {name: float(value) for iteration, name, value in rows if iteration == "0" and name.startswith("train/")}
 
 
-@pytest.mark.parametrize("stage", NETWORKS)
+@pytest.mark.parametrize("stage", [stage for stage in NETWORKS if stage != "hypernetwork"])  # its terms: the encoder's
 def test_terms_are_float32_in_bfloat16_runs(place: Place, stage: str) -> None:
     """The same first iteration as in float32: within 1e-4 what is float32 all through; within 15 % what judges the
     outputs of networks that compute in bfloat16."""
