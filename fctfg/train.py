@@ -43,10 +43,13 @@ from fctfg.stages.callbacks.learning_rates import LearningRates
 from fctfg.stages.callbacks.peers_alive import Launcher, PeersAlive
 from fctfg.stages.callbacks.progress import TrainingProgress
 from fctfg.stages.callbacks.samples import Samples
+from fctfg.stages.callbacks.skipped_steps import SkippedSteps
 from fctfg.stages.callbacks.stop_signals import stop_at_once
 from fctfg.stages.checkpoint_files import CheckpointFiles
 from fctfg.stages.csv_log import CsvLog
+from fctfg.stages.finite import RollBack, Safety
 from fctfg.stages.networks import Networks
+from fctfg.stages.rollbacks import Rollbacks
 from fctfg.stages.wandb_log import WandbLog, mode_of
 from fctfg.weights.licences import Licences, check_commercial_use
 
@@ -102,6 +105,7 @@ class TrainCommand(LightningCLI):
             help="refuse data and weights whose licence forbids commercial use, or is not known to allow it",
         )
         parser.add_class_arguments(Networks, "networks")
+        parser.add_class_arguments(Safety, "safety")
         parser.link_arguments("networks", "model.init_args.networks")
         parser.link_arguments("networks.centered_mel", "data.centered_mel")
         parser.link_arguments("seed_everything", "model.init_args.seed")
@@ -125,6 +129,8 @@ class TrainCommand(LightningCLI):
         for name, default in OWN_SETTINGS.items():
             if self.config["trainer"][name] != default:
                 raise UsageError(f"trainer.{name}: fctfg train sets it itself; leave it out")
+        if self.config["trainer"]["gradient_clip_val"] is not None:
+            raise UsageError("trainer.gradient_clip_val: stages with two networks refuse it; set safety.gradient_clip")
         run = self.config["run"]
         if not run or Path(run).is_absolute() or ".." in Path(run).parts or Path(run) == Path("."):
             raise UsageError(f"run={run!r}: it is the name of a folder below --runs, such as 'talking_face'")
@@ -173,12 +179,14 @@ class TrainCommand(LightningCLI):
         self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.model.settings = _settings(self.plain)
         self.model.troubles = self.datamodule.troubles
+        self.model.safety = self.config_init["safety"]
         self.wandb = self._tracker()
         self.peers = PeersAlive()
         given = self.config_init["trainer"]["callbacks"] or []
         callbacks: list[pl.Callback] = [
             *(given if isinstance(given, list) else [given]),
             LearningRates(self.config["cool_down"]),
+            SkippedSteps(self.folder),
             Samples(self.folder / "samples"),
             Export(self.folder, self.plain, reduce(or_, found.values(), Licences())),
             TrainingProgress(),
@@ -231,14 +239,29 @@ class TrainCommand(LightningCLI):
                     return
                 say(f"{self.folder} goes on after {done}")
             rank_zero_only(self._write_settings)()
+            self._fit_and_go_back()
+
+    def _fit_and_go_back(self) -> None:
+        """Train to the end; from the last checkpoint again, with other data, where numbers are not finite any more."""
+        rollbacks = Rollbacks(self.folder, self.before.facts.get("attempt", 0) if self.before else None)
+        checkpoint = self.checkpoint
+        while True:
+            self.model.attempt = rollbacks.attempt
+            self.datamodule.reorder(rollbacks.attempt)
             try:
-                self.trainer.fit(self.model, self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
+                self.trainer.fit(self.model, self.datamodule, ckpt_path=checkpoint, weights_only=True)
+                return
+            except RollBack as trouble:
+                reason = str(trouble)
             except Exception as error:
                 if not self.peers.verdict:
                     raise
                 raise FctfgError(
                     f"{self.peers.verdict}, so the other processes stop too; the same command continues {self.folder}"
                 ) from error
+            checkpoint = self.files.newest().path
+            rollbacks.go_back(reason, checkpoint, self.model.safety)
+            self.trainer.strategy._launcher = None  # the processes are running
 
     def _write_settings(self) -> None:
         with atomic_path(self.folder / "config.yaml") as partial:
@@ -339,4 +362,4 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
     arguments, networks = config["model"]["init_args"], config["networks"]
     stage = {name: value for name, value in arguments.items() if name not in ("networks", "init_from", "seed")}
     others = {name: networks[name] for name in ("perceptual", "lpips", "centered_mel")}
-    return stage | others | {"cool_down": config["cool_down"]}
+    return stage | others | {"cool_down": config["cool_down"], "gradient_clip": config["safety"]["gradient_clip"]}

@@ -14,6 +14,7 @@ from fctfg.data.batch import Batch, Sample, to_batch
 from fctfg.data.dataset import TalkingClips, training_pictures
 from fctfg.data.loader import BatchLoader
 from fctfg.data.sampler import PositionSampler
+from fctfg.randomness import derive_seed
 from fctfg.ranges import check_range
 from fctfg.troubles import Troubles
 
@@ -69,7 +70,7 @@ class TalkingData(pl.LightningDataModule):
         check_range(0, group="data", num_workers=num_workers)
         self.root, self.frames = root, frames
         self.batch_size, self.batches_per_epoch, self.val_samples = batch_size, batches_per_epoch, val_samples
-        self.num_workers = num_workers
+        self.num_workers, self.seed = num_workers, seed
         self.flip, self.augment, self.view = flip, augment, view
         self.troubles = Troubles()  # the run sets its own
         changes = training_pictures(pictures or PictureAugment(), augment, flip)
@@ -78,6 +79,10 @@ class TalkingData(pl.LightningDataModule):
         self.val = TalkingClips(root, "val", frames, decoys, centered_mel=centered_mel, view=view, seed=seed)
         self.hash = self.train.manifest.hash
         self.licences = sorted(licence or "not said" for licence in self.train.licences)
+
+    def reorder(self, attempt: int) -> None:
+        """Draw the training samples, and their order, anew for an attempt; 0 is the run's own order."""
+        self.train.seed = derive_seed(self.seed, "attempt", attempt) if attempt else self.seed
 
     def facts(self) -> dict[str, Any]:
         """What the samples of an iteration depend on, beside the seed and the number of processes."""

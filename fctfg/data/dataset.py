@@ -160,8 +160,12 @@ class TalkingClips(Dataset[Sample]):
         """The clip that `read` takes."""
         return self.clip(self._drawn(key, attempt)[0])
 
+    def clip_at(self, key: Key) -> str:
+        """The id of the clip that the sample of a position is taken from; nothing is read."""
+        return str(self._ids[self._drawn(key, 0)[0]].as_py())
+
     def _drawn(self, key: Key, attempt: int) -> tuple[int, np.random.Generator]:
-        """The clip of a position, and what the rest is drawn from."""
+        """The clip of a position, and what the rest of its sample is drawn from."""
         epoch, index = key
         if attempt:
             draw = rng(self.seed, self.split, "sample", epoch, index, attempt)

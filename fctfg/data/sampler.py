@@ -9,6 +9,13 @@ from torch.utils.data import Sampler
 Key = tuple[int, int]  # (epoch, index within the epoch)
 
 
+def positions(iteration: int, batches: int, batch_size: int, rank: int = 0, world: int = 1) -> list[Key]:
+    """The positions of a process's samples in an iteration, counted from 0 over all epochs; the rest as below."""
+    epoch, batch = divmod(iteration, batches)
+    start = (batch * world + rank) * batch_size
+    return [(epoch, start + i) for i in range(batch_size)]
+
+
 class PositionSampler(Sampler[list[Key]]):
     """A batch sampler that yields positions, `(epoch, index)`; the data set turns a position into a sample.
 
@@ -37,9 +44,6 @@ class PositionSampler(Sampler[list[Key]]):
         return self.batches
 
     def __iter__(self) -> Iterator[list[Key]]:
-        epoch, first = divmod(self.done(), self.batches)
-        return (self._batch(epoch, batch) for batch in range(first, self.batches))
-
-    def _batch(self, epoch: int, batch: int) -> list[Key]:
-        start = (batch * self.world + self.rank) * self.batch_size
-        return [(epoch, start + i) for i in range(self.batch_size)]
+        done = self.done()
+        last = done - done % self.batches + self.batches
+        return (positions(i, self.batches, self.batch_size, self.rank, self.world) for i in range(done, last))

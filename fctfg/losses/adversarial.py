@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fctfg.ops.convolution import no_weight_gradients
-from fctfg.ops.precision import precise
+from fctfg.ops.precision import float32_island, precise
 
 
 def d_logistic(real: Tensor, fake: Tensor) -> Tensor:
@@ -26,16 +26,19 @@ def d_logistic(real: Tensor, fake: Tensor) -> Tensor:
     return d_logistic_real(real) + d_logistic_fake(fake)
 
 
+@float32_island
 def d_logistic_real(real: Tensor) -> Tensor:
     """The part of :func:`d_logistic` that judges real images; logits [B, 1] -> a scalar."""
     return F.softplus(-real).mean()
 
 
+@float32_island
 def d_logistic_fake(fake: Tensor) -> Tensor:
     """The part of :func:`d_logistic` that judges generated images; logits [B, 1] -> a scalar."""
     return F.softplus(fake).mean()
 
 
+@float32_island
 def g_nonsaturating(fake: Tensor) -> Tensor:
     """The generator's non-saturating loss.
 

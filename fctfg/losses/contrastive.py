@@ -4,7 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fctfg.ops.precision import float32_island
 
+
+@float32_island
 def contrastive(face: Tensor, audio: Tensor, temperature: Tensor | float = 0.07) -> Tensor:
     """InfoNCE from faces to sounds: every face has its own sound to find among those of all faces.
 
@@ -18,5 +21,5 @@ def contrastive(face: Tensor, audio: Tensor, temperature: Tensor | float = 0.07)
     Returns:
         a scalar; ln(B) by chance.
     """
-    logits = face.float() @ audio.float().t() / temperature
+    logits = face @ audio.t() / temperature
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))

@@ -2,7 +2,10 @@
 
 from torch import Tensor
 
+from fctfg.ops.precision import float32_island
 
+
+@float32_island
 def identity(generated: Tensor, driving: Tensor) -> Tensor:
     """How far the generated person is from the person of the driving frame.
 

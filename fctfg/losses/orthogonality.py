@@ -5,9 +5,12 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from fctfg.ops.precision import float32_island
+
 Form = Literal["mean", "sum", "cosine"]
 
 
+@float32_island
 def orthogonality(z_canonical: Tensor, z_motion: Tensor, form: Form = "mean") -> Tensor:
     """The size of the element-wise product of the two codes.
 

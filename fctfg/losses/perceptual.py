@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fctfg.ops.precision import float32_island
 
+
+@float32_island
 def perceptual(features: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
     """The mean squared difference of feature maps, averaged over the maps.
 

@@ -2,7 +2,10 @@
 
 from torch import Tensor
 
+from fctfg.ops.precision import float32_island
 
+
+@float32_island
 def reconstruction(frames: Tensor, target: Tensor) -> Tensor:
     """The mean absolute difference.
 
@@ -18,6 +21,7 @@ def reconstruction(frames: Tensor, target: Tensor) -> Tensor:
     return (frames - target).abs().mean()
 
 
+@float32_island
 def squared_error(frames: Tensor, target: Tensor) -> Tensor:
     """The mean squared difference, pSp's L2 term.
 

@@ -2,7 +2,10 @@
 
 from torch import Tensor
 
+from fctfg.ops.precision import float32_island
 
+
+@float32_island
 def sync(face: Tensor, audio: Tensor) -> Tensor:
     """How far the generated mouths are from the sound.
 

@@ -8,12 +8,13 @@ from torch import Tensor
 from torch.autograd import Function
 
 from fctfg.ops.convolution import convolution
-from fctfg.ops.precision import precise
+from fctfg.ops.precision import float32_island
 from fctfg.ops.recompute import recomputed
 
 EPS = 1e-8
 
 
+@float32_island
 def demodulation(weight: Tensor, style: Tensor, scale: float) -> Tensor:
     """The factor that brings the modulated filters to unit norm, in float32 or better whatever the inputs are.
 
@@ -27,8 +28,8 @@ def demodulation(weight: Tensor, style: Tensor, scale: float) -> Tensor:
     Returns:
         [N, O].
     """
-    energy = precise(weight).square().sum((-2, -1))  # [O, I] or [S, O, I]
-    squared = precise(style).square()
+    energy = weight.square().sum((-2, -1))  # [O, I] or [S, O, I]
+    squared = style.square()
     if weight.ndim == 4:
         total = squared @ energy.t()
     else:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from fctfg.losses.adversarial import d_logistic_fake, d_logistic_real, r1_penalty
+from fctfg.ops.precision import precise
 
 
 def discriminator_gradients(
@@ -48,4 +49,5 @@ def discriminator_gradients(
     real_loss = d_logistic_real(real_logits)
     backward(real_loss, True)
     watched["discriminator"] = (fake_loss + real_loss).detach()
-    return watched | {"real_score": real_logits.detach().mean(), "fake_score": fake_logits.detach().mean()}
+    scores = {"real_score": precise(real_logits.detach()).mean(), "fake_score": precise(fake_logits.detach()).mean()}
+    return watched | scores

@@ -21,6 +21,7 @@ from fctfg.models.experts.arcface import ArcFace
 from fctfg.models.experts.arcface_onnx import ArcFaceONNX
 from fctfg.ops.recompute import Segmented
 from fctfg.randomness import derive_seed
+from fctfg.stages.finite import RollBack, Safety, Statistics, finite_root, gradient_norms, guard
 from fctfg.stages.networks import Networks
 from fctfg.troubles import Troubles
 from fctfg.weights.artifact import Artifact, build, load_into
@@ -51,6 +52,9 @@ class Stage(pl.LightningModule, ABC):
         measured: the values of the last validation, by name with `val/`.
         better: metrics of validation by which a checkpoint can be the best, and whether it is the largest or smallest.
         troubles: of the run.
+        safety: what is done about numbers that are not finite.
+        attempt: how often the run has gone back to a checkpoint; each attempt sees other data, in another order.
+        watched: training's terms and the norms of the gradients in this iteration, scalars on the device.
     """
 
     stage: ClassVar[str]
@@ -69,6 +73,10 @@ class Stage(pl.LightningModule, ABC):
         self.settings: dict[str, Any] = {}
         self.measured: dict[str, float] = {}
         self.troubles = Troubles()  # the run sets its own
+        self.safety = Safety()
+        self.attempt = 0
+        self.watched: dict[str, Tensor] = {}
+        self._guarded: dict[torch.optim.Optimizer, tuple[dict[str, list[nn.Parameter]], Statistics]] = {}
         self._artifacts: dict[str, Artifact] = {}  # by role, until training begins
         unknown = sorted(set(self.init_from) - set(self.roles))
         if unknown:
@@ -202,9 +210,54 @@ class Stage(pl.LightningModule, ABC):
         """Iterations completed so far; within a step, its 0-based number (`global_step` counts optimiser steps)."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.completed
 
+    def on_train_start(self) -> None:
+        self._guarded = {optimizer: self._owned(optimizer) for optimizer in self.trainer.optimizers}
+
+    def _owned(self, optimizer: torch.optim.Optimizer) -> tuple[dict[str, list[nn.Parameter]], Statistics]:
+        """What an optimiser trains: parameters by network, and the statistics of these networks' batch norms."""
+        trained = {p for group in optimizer.param_groups for p in group["params"]}
+        networks: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter in trained:
+                networks.setdefault(self._network_of(name), []).append(parameter)
+        return networks, Statistics(m for m in self.modules() if trained.intersection(m.parameters(recurse=False)))
+
+    def _network_of(self, parameter: str) -> str:
+        """Name of the innermost network that a parameter belongs to: that of the last module with a `config`."""
+        parts = parameter.split(".")
+        owners = [end for end in range(1, len(parts)) if hasattr(self.get_submodule(".".join(parts[:end])), "config")]
+        return parts[owners[-1] - 1] if owners else parts[0]
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Everything random in a step derives from its position, so that nothing random needs to be saved.
-        torch.manual_seed(derive_seed(self.seed, "step", self.iteration, self.global_rank))
+        attempt = (self.attempt,) if self.attempt else ()
+        torch.manual_seed(derive_seed(self.seed, "step", self.iteration, self.global_rank, *attempt))
+        self.watched = {}
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Every backward pass, automatic or not; a loss that is not finite has no finite gradient."""
+        loss.backward(finite_root(loss), *args, **kwargs)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Every optimiser step, automatic or not, comes by here: it is skipped where its gradients are not finite.
+
+        The gradients are the same on all processes, which so decide alike. Afterwards the optimiser's `found_inf` says
+        whether its step was skipped.
+        """
+        networks, statistics = self._guarded[optimizer]
+        norms = gradient_norms(networks)
+        guard(optimizer, norms, self.safety.gradient_clip)
+        statistics.settle(optimizer.found_inf)  # type: ignore[attr-defined]
+        self.watched |= {f"grad_norm_{name}": norm for name, norm in norms.items()}
+        # Lightning counts the steps of all optimisers, but what a user calls a step is an iteration
+        loop = self.trainer.fit_loop.epoch_loop
+        steps = loop.automatic_optimization.optim_progress.optimizer.step.total
+        if not self.automatic_optimization:
+            steps = loop.manual_optimization.optim_step_progress.total
+        steps.ready, steps.completed = self.iteration + 1, self.iteration
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.log_terms("train", {name: norm for name, norm in self.watched.items() if name.startswith("grad_norm_")})
 
     def on_validation_end(self) -> None:
         metrics = self.trainer.callback_metrics
@@ -221,6 +274,7 @@ class Stage(pl.LightningModule, ABC):
                 self.log(f"val/{name}", value, on_step=False, on_epoch=True, sync_dist=True, **options)
             self.log("step", float(self.iteration), on_step=False, on_epoch=True)
             return
+        self.watched |= {name: value for name, value in terms.items() if isinstance(value, Tensor)}
         for name, value in terms.items():
             self.log(f"{part}/{name}", value, on_step=True, logger=False, **options)
         if self.iteration % self.trainer.log_every_n_steps == 0 and self.global_rank == 0:  # type: ignore[attr-defined]
@@ -262,7 +316,7 @@ class Stage(pl.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not self._is_frozen(k)}
         facts = self.facts(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
-        checkpoint["fctfg"] = facts | {"measured": self.measured}
+        checkpoint["fctfg"] = facts | {"measured": self.measured, "attempt": self.attempt}
 
     def facts(self, trainer: pl.Trainer, data: TalkingData) -> dict[str, Any]:
         """What a run is, beside its weights; a run that continues compares it.
@@ -287,17 +341,18 @@ class Stage(pl.LightningModule, ABC):
         }
 
     def check_finite(self) -> None:
-        """Make sure that no weight is infinite or not a number, before anything is written.
+        """Make sure that no weight is infinite or not a number, before anything is written (on all ranks alike).
 
         Raises:
-            FctfgError: the run has diverged.
+            RollBack: a weight is not finite on some process.
         """
-        wrong = [name for name, p in self.named_parameters() if not bool(p.isfinite().all())]
-        if wrong:
-            raise FctfgError(
-                f"the run has diverged: {wrong[0]} and {len(wrong) - 1} more tensors are not finite, so nothing is "
-                f"saved; the last checkpoint and export are kept: continue with a smaller learning rate"
-            )
+        names, parameters = zip(*self.named_parameters(), strict=True)
+        largest = torch.stack(torch._foreach_norm([p.detach() for p in parameters], torch.inf))
+        wrong = largest.isfinite().logical_not()
+        if self.trainer.strategy.reduce_boolean_decision(bool(wrong.any()), all=False):
+            count = int(wrong.sum())
+            first = names[int(wrong.int().argmax())] if count else "a weight of another process"
+            raise RollBack(f"{first} and {max(0, count - 1)} more tensors are not finite")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if self._is_frozen(k)}

@@ -17,6 +17,7 @@ from fctfg.ranges import check_range
 from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_gradients
 from fctfg.stages.base import Stage
+from fctfg.stages.finite import update_where_finite
 from fctfg.stages.networks import Networks
 
 
@@ -134,21 +135,23 @@ class GeneratorStage(Stage):
         self.toggle_optimizer(optimizer_g)
         optimizer_g.zero_grad(set_to_none=True)
         if self.path_length_weight and self.iteration % self.path_length_every == 0:
-            codes = self.styles(max(1, len(real) // self.path_length_shrink))
             with torch.autocast(self.device.type, enabled=False):
-                images = self.generator(codes.float(), noise="random")
+                codes = self.styles(max(1, len(real) // self.path_length_shrink))
+                images = self.generator(codes, noise="random")
             penalty, mean = path_length_penalty(images, codes, self.mean_path_length, self.path_length_decay)
             self.accumulate(penalty * (self.path_length_weight * self.path_length_every), last=False)
-            self.mean_path_length.copy_(self.trainer.strategy.reduce(mean, reduce_op="mean"))
-            terms |= {"path_length": penalty.detach(), "mean_path_length": self.mean_path_length}
+            terms |= {"path_length": penalty.detach(), "mean_path_length": self.trainer.strategy.reduce(mean)}
         loss = g_nonsaturating(self.discriminator(self.generator(self.styles(len(real)), noise="random")))
         self.accumulate(loss, last=True)
         optimizer_g.step()
         terms["adversarial"] = loss.detach()
         self.untoggle_optimizer(optimizer_g)
 
+        skipped = optimizer_g.found_inf
+        if "mean_path_length" in terms:
+            update_where_finite(self.mean_path_length, terms["mean_path_length"], skipped)
         images = len(real) * self.trainer.world_size
-        ema.update(self.generator_ema, self.generator, 0.5 ** (images / (self.ema_half_life * 1000)))
+        ema.update(self.generator_ema, self.generator, 0.5 ** (images / (self.ema_half_life * 1000)), skipped)
         self.log_terms("train", {name: value.detach() for name, value in terms.items()}, prog_bar=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

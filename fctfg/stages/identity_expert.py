@@ -6,11 +6,10 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fctfg.data.batch import Batch
 from fctfg.data.datamodule import TalkingData
-from fctfg.losses.arcface_margin import arcface_margin
+from fctfg.losses.arcface_margin import arcface_margin, class_cosines
 from fctfg.models.experts.arcface import ArcFace
 from fctfg.ranges import check_range
 from fctfg.stages.base import Stage
@@ -78,7 +77,7 @@ class IdentityExpert(Stage):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images = torch.cat([batch.source, batch.driving[:, 0]])
         points = torch.cat([batch.source_points, batch.points[:, 0]])
-        cosine = self._embed(images, points) @ F.normalize(self.centers).T
+        cosine = class_cosines(self._embed(images, points), self.centers)
         labels = batch.identity.repeat(2)
         loss = arcface_margin(cosine, labels, self.margin, self.scale)
         accuracy = (cosine.argmax(1) == labels).float().mean()

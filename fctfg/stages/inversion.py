@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from timm.optim import Lookahead
 from torch import Tensor, nn
 
 from fctfg.data.batch import Batch
@@ -24,6 +23,7 @@ from fctfg.models.visual_encoder import VisualEncoder
 from fctfg.ranges import check_range
 from fctfg.stages.base import Stage, say
 from fctfg.stages.networks import Networks
+from fctfg.stages.ranger import Ranger
 from fctfg.weights.opening import lpips_judge
 
 
@@ -40,11 +40,6 @@ class InversionWeights(LossWeights):
     l2: float = 1.0
     lpips: float = 0.8
     identity: float = 0.1
-
-
-def ranger(parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
-    """Ranger, pSp's and HyperStyle's optimiser: Lookahead around RAdam."""
-    return Lookahead(torch.optim.RAdam(parameters, lr=learning_rate, betas=(0.95, 0.999)), alpha=0.5, k=6)
 
 
 class Inversion(Stage):
@@ -181,7 +176,7 @@ class EncoderStage(Inversion):
         if self.generator_learning_rate is not None:
             drawn = [p for p in self.generator.parameters() if p.requires_grad]
             groups.append({"params": drawn, "lr": self.generator_learning_rate})
-        return ranger(groups, self.learning_rate)
+        return Ranger(groups, self.learning_rate)
 
     def invert(self, images: Tensor) -> Tensor:
         return self.generator(self.visual_encoder(images))
@@ -234,7 +229,7 @@ class HypernetworkStage(Inversion):
         self.announce_new(hypernetwork=self.hypernetwork)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return ranger(self.hypernetwork.parameters(), self.learning_rate)
+        return Ranger(self.hypernetwork.parameters(), self.learning_rate)
 
     def invert(self, images: Tensor) -> Tensor:
         codes = self.visual_encoder(images)

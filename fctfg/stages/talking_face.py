@@ -281,7 +281,7 @@ class TalkingFaceStage(Stage):
             optimizer_d.step()
             self.untoggle_optimizer(optimizer_d)
 
-        ema.update(self.network_ema, self.network, self.ema_decay)
+        ema.update(self.network_ema, self.network, self.ema_decay, optimizer_g.found_inf)
         shown = {name: term.detach() for name, term in (terms | judged).items()}
         self.log_terms("train", shown | {"total": loss.detach()}, prog_bar=True)
 

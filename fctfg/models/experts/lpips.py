@@ -5,10 +5,12 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from fctfg.models.experts.frozen import freeze
 from fctfg.models.experts.vgg import TAPS, VGG19, VGGConfig
+from fctfg.ops.precision import float32_island, precise
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,15 @@ class LPIPS(nn.Module):
     def forward(self, images: Tensor, target: Tensor) -> Tensor:
         """Mean distance of image pairs [B, 3, H, W] RGB in [-1, 1]; a scalar."""
         if self.config.trunk != "random":
-            return self.distance(images, target).mean()
-        total = images.new_zeros(())
-        for a, b in zip(self.features(images), self.features(target), strict=True):
-            total = total + (_unit(a) - _unit(b)).square().sum(1).mean()
-        return total / len(TAPS)
+            return precise(self.distance(images, target)).mean()
+        pairs = zip(self.features(images), self.features(target), strict=True)
+        return torch.stack([_distance(a, b) for a, b in pairs]).sum() / len(TAPS)
+
+
+@float32_island
+def _distance(features: Tensor, target: Tensor) -> Tensor:
+    """The mean squared distance of features [B, C, H, W] of unit length, a scalar."""
+    return (_unit(features) - _unit(target)).square().sum(1).mean()
 
 
 def _unit(features: Tensor) -> Tensor:
