@@ -1,6 +1,6 @@
 """The paper's ablations at tiny size on the rendered clips in the package, measured on held-out people.
 
-    python scripts/ablations.py --out runs/ablations --iterations 200
+    python scripts/ablations.py --out runs/ablations --iterations 100
 
 Every variant is stage 3 from one start: generator, visual encoder and audio encoder of the weights in the package, new
 latent networks, and a discriminator that has learned from that generator. A run that is complete is not done again.
@@ -79,17 +79,17 @@ def measure_codes(model: TalkingFace, data: ClipReader, clips: Sequence[Clip]) -
     return dict(zip(("orthogonality", "cosine", "canonical_spread"), np.mean(rows, axis=0).tolist(), strict=True))
 
 
-def prepare(out: Path, iterations: int) -> tuple[str, ...]:
+def prepare(out: Path) -> tuple[str, ...]:
     """Data, experts and the discriminator; returns what stage 3 starts from, as arguments."""
     if not (out / "data").is_dir():
         fctfg("prepare", root(), "--out", out / "data", "--size", 64, "--licence", "CC0-1.0")
     settings = "--data.batch_size=4", "--model.learning_rate=1e-3"
-    sync = train(out, "sync_expert", ("sync_expert", "tiny"), 1, 2 * iterations, *settings)
+    sync = train(out, "sync_expert", ("sync_expert", "tiny"), 1, 400, *settings)
     settings = "--data.batch_size=16", "--model.learning_rate=1e-3"
-    identity = train(out, "identity_expert", ("identity_expert", "tiny"), 1, iterations // 2, *settings)
+    identity = train(out, "identity_expert", ("identity_expert", "tiny"), 1, 100, *settings)
     start = f"--model.init_args.init_from.generator={DEFAULT_WEIGHTS}"
     settings = start, "--data.batch_size=4", "--model.init_args.r1_weight=0.1", "--model.learning_rate=1e-3"
-    judged = train(out, "generator", ("generator", "tiny"), 1, iterations, *settings)
+    judged = train(out, "generator", ("generator", "tiny"), 1, 200, *settings)
     together = out / "start.safetensors"
     networks = {
         "generator": build(load_artifact(DEFAULT_WEIGHTS), "generator"),
@@ -110,9 +110,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs and of the table")
-    parser.add_argument("--iterations", type=int, default=200, help="of each variant (and of the discriminator before)")
+    parser.add_argument("--iterations", type=int, default=100, help="of each variant")
     options = parser.parse_args()
-    start = prepare(options.out, options.iterations)
+    start = prepare(options.out)
     settings = "--data.batch_size=4", "--model.generator_learning_rate=1e-3", "--model.ema_decay=0.98"
     manifest, detector = read_manifest(options.out / "data").kept("test"), DlibDetector()
     reader, clips = ClipReader(manifest), list(manifest)

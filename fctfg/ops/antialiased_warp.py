@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -53,30 +54,41 @@ def antialiased_warp(images: Tensor, matrix: Tensor) -> Tensor:
         the same shape, float32 (or finer).
     """
     images = precise(images)
-    size = images.shape[-1]
-    with torch.autocast(images.device.type, enabled=False):
-        index = reflected(torch.arange(-_MARGIN, size + _MARGIN, device=images.device), size).long()
-        fine = _filtered(images[..., index, :][..., index], up=True)
-        # pixel i of the images is index 2 (i + margin) + center of `fine`, and 2 i + center of what is filtered down
-        count = 2 * (size - 1) + len(_SYM6)
-        axis = (torch.arange(count, device=images.device, dtype=images.dtype) - _CENTER) / 2 - (size - 1) / 2
+    size, device, dtype = images.shape[-1], images.device, images.dtype
+    up, down = _filter(size, _MARGIN, device, dtype), _filter(size, 0, device, dtype)
+    with torch.autocast(device.type, enabled=False):
+        fine = up @ (images @ up.T) * 2  # pixel i of the images is its index 2 (i + margin) + center
+        axis = (torch.arange(len(down), device=device, dtype=dtype) - _CENTER) / 2 - (size - 1) / 2
         y, x = torch.meshgrid(axis, axis, indexing="ij")
-        matrix = matrix.to(images.dtype)
+        matrix = matrix.to(dtype)
         where = torch.stack([x, y], dim=-1).view(1, -1, 2) @ matrix[:, :, :2].transpose(1, 2) + matrix[:, None, :, 2]
         where = reflected(where + (size - 1) / 2, size)
-        where = (2 * (where + _MARGIN) + _CENTER) * (2 / (fine.shape[-1] - 1)) - 1  # grid_sample's [-1, 1]
-        sampled: Tensor = _Sampled.apply(fine, where.view(-1, count, count, 2))
-        return _filtered(sampled, up=False)
+        where = (2 * (where + _MARGIN) + _CENTER) * (2 / (len(up) - 1)) - 1  # grid_sample's [-1, 1]
+        sampled: Tensor = _Sampled.apply(fine, where.view(-1, len(down), len(down), 2))
+        return down.T @ (sampled @ down) / 2
 
 
-def _filtered(images: Tensor, up: bool) -> Tensor:
-    """Both axes up-sampled twofold ([.., N] -> [.., 2 (N - 1) + 12]), or its adjoint, which undoes it."""
-    taps = images.new_tensor(_SYM6) * (2**0.5 if up else 0.5**0.5)
-    convolve = F.conv_transpose2d if up else F.conv2d
-    flat = images.flatten(0, 1)[:, None]  # [B*C, 1, H, W]
-    flat = convolve(flat, taps.view(1, 1, 1, -1), stride=(1, 2))
-    flat = convolve(flat, taps.view(1, 1, -1, 1), stride=(2, 1))
-    return flat.view(*images.shape[:2], *flat.shape[-2:])
+@functools.cache
+@torch.inference_mode(False)  # what is kept may be needed outside of it
+def _filter(size: int, margin: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Zeros between the pixels of an axis, then the filter, as a matrix; its transpose is filtering and dropping.
+
+    Dense products beat convolutions here: one channel at a time is slow, on CPUs most of all.
+
+    Args:
+        size: of the axis, N.
+        margin: pixels of the mirror image on either side that are filtered too.
+        device, dtype: of the result.
+
+    Returns:
+        [2 (N + 2 margin - 1) + 12, N]; without a margin its columns are orthonormal.
+    """
+    pixels = torch.arange(size + 2 * margin)
+    rows = 2 * pixels[:, None] + torch.arange(len(_SYM6))  # [n, 12]
+    columns = reflected(pixels - margin, size)[:, None].expand_as(rows)
+    matrix = torch.zeros(int(rows.max()) + 1, size, dtype=torch.float64)
+    matrix.index_put_((rows, columns), torch.tensor(_SYM6, dtype=torch.float64).expand(rows.shape), accumulate=True)
+    return matrix.to(device, dtype)
 
 
 class _Sampled(Function):

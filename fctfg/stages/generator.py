@@ -209,7 +209,7 @@ class GeneratorStage(Stage):
         return {"samples_truncated_0.7": self.generator_ema(self._repeat(truncated)).unflatten(0, (4, 8))}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A run that goes on with the augmentation switched on starts at strength 0, and forgets it when switched off."""
+        """The augmentation may be switched on in a run, and starts at strength 0 then, or off, which forgets it."""
         super().on_load_checkpoint(checkpoint)
         kept = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith("augment.")}
         own = {k: checkpoint["state_dict"].get(k, v) for k, v in self.state_dict().items() if k.startswith("augment.")}
