@@ -1,5 +1,8 @@
 """The strength of the augmentation: how it follows the discriminator, and that a run continues with it exactly."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from trained_runs import CONFIGS, Place, arguments, checkpoint, equal
@@ -67,3 +70,16 @@ def test_augmentation_can_be_switched_on_and_off_in_a_run(place: Place) -> None:
     assert checkpoint(place, "switched")["state_dict"]["augment.strength"].item() == pytest.approx(0.4)
     assert main(arguments(place, "generator", "switched", *length, "--trainer.max_epochs=3")) == 0
     assert "augment.strength" not in checkpoint(place, "switched")["state_dict"]
+
+
+@pytest.mark.slow
+def test_two_processes_count_all_images(place: Place) -> None:
+    """Epochs of six iterations: the strength has moved once, by the images of both, and two iterations are waiting."""
+    more = OVERLAY, FAST, SURE, "--data.batches_per_epoch=6", "--trainer.max_epochs=1", "--trainer.devices=2"
+    command = [sys.executable, "-m", "fctfg", *arguments(place, "generator", "augmented_two", *more)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    state = checkpoint(place, "augmented_two")["state_dict"]
+    assert state["augment.seen"].item() == 2 * 2 * 4
+    assert state["augment.strength"].item() == pytest.approx(4 * 2 * 4 / 40)
+    assert abs(state["augment.signs"].item()) <= 16
