@@ -106,6 +106,12 @@ def prepare(out: Path) -> tuple[str, ...]:
     return tuple(f"--model.init_args.init_from.{role}={path}" for role, path in roles.items())
 
 
+def train_variant(out: Path, name: str, iterations: int, start: tuple[str, ...]) -> Path:
+    """Stage 3 of one variant; its run."""
+    settings = "--data.batch_size=4", "--model.generator_learning_rate=1e-3", "--model.ema_decay=0.98"
+    return train(out, name, ("talking_face", "tiny", *VARIANTS[name]), 1, iterations, *start, *settings)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -113,13 +119,11 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=100, help="of each variant")
     options = parser.parse_args()
     start = prepare(options.out)
-    settings = "--data.batch_size=4", "--model.generator_learning_rate=1e-3", "--model.ema_decay=0.98"
+    runs = {name: train_variant(options.out, name, options.iterations, start) for name in VARIANTS}
     manifest, detector = read_manifest(options.out / "data").kept("test"), DlibDetector()
     reader, clips = ClipReader(manifest), list(manifest)
     found = {}
-    for name, configs in VARIANTS.items():
-        files = ("talking_face", "tiny", *configs)
-        run = train(options.out, name, files, 1, options.iterations, *start, *settings)
+    for name, run in runs.items():
         model = TalkingFace.from_pretrained(run)
         pairs = zip(clips, partners(clips), strict=True)
         rows = [measure_clip(model, reader, root(), clip, other, detector) for clip, other in pairs]

@@ -3,8 +3,8 @@
 A refactoring leaves the curves as they are. The same code on other machines does not to the bit: other instruction sets
 and numbers of threads add up float32 sums in another order, and Adam, which divides by the size of the gradient, makes
 of the last bit up to 0.4 % of a term in 20 iterations, of the sync expert's loss, whose batch norms see mouths that
-hardly differ, up to 3 %. So a term may be off by 2 % of its largest value in the file, and what hangs on the sync expert
-by 10 %.
+hardly differ, up to 3 %. So a term may be off by 2 % of its largest value in the file, and what hangs on the sync
+expert by 10 %.
 """
 
 import json
