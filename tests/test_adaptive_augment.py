@@ -271,3 +271,13 @@ def test_colours_do_not_leak() -> None:
     assert (mean.detach() - center).abs().max() < 0.05
     assert abs(deviation.item()) == pytest.approx(spread, abs=0.05)
     assert leaked.abs().max() > 0.2  # what the augmented images themselves would have taught
+
+
+def test_autocast_changes_nothing() -> None:
+    images = torch.rand(4, 3, 16, 16) * 2 - 1
+    results = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            results.append(augment(images, torch.tensor(0.8)))
+    assert torch.equal(*results) and results[0].dtype == torch.float32

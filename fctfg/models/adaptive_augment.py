@@ -112,9 +112,10 @@ def colour_matrix(brightness: Tensor, contrast: Tensor, flipped: Tensor, hue: Te
     Returns:
         [B, 3, 4], as `draw_colour`.
     """
+    unit = torch.eye(3, device=hue.device, dtype=hue.dtype)
     grey = hue.new_full((3, 3), 1 / 3)  # v v^T
-    coloured = torch.eye(3, device=hue.device, dtype=hue.dtype) - grey
-    across = hue.new_tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)  # the cross product with v
+    coloured = unit - grey
+    across = (unit.roll(1, 0) - unit.roll(-1, 0)) / math.sqrt(3)  # the cross product with v
     # R_v = v v^T + cos (1 - v v^T) + sin [v]_x (Rodrigues), so that all three are a grey part and a coloured one
     cosine, sine = ((saturation * turn)[:, None, None] for turn in (hue.cos(), hue.sin()))
     luma = torch.where(flipped, -1.0, 1.0)[:, None, None]
@@ -147,8 +148,7 @@ def blit(images: Tensor, change: Blit) -> Tensor:
 
 def recolour(images: Tensor, matrix: Tensor) -> Tensor:
     """Each colour [3] of images [B, 3, H, W] through an affine map [B, 3, 4]; the same shape, not clamped."""
-    with torch.autocast(images.device.type, enabled=False):
-        return torch.baddbmm(matrix[:, :, 3:], matrix[:, :, :3], precise(images).flatten(2)).view_as(images)
+    return torch.baddbmm(matrix[:, :, 3:], matrix[:, :, :3], images.flatten(2)).view_as(images)
 
 
 def augment(images: Tensor, strength: Tensor) -> Tensor:
@@ -170,11 +170,12 @@ def augment(images: Tensor, strength: Tensor) -> Tensor:
     count, channels, size = images.shape[:3]
     if images.ndim != 4 or channels != 3 or images.shape[3] != size:
         raise ValueError(f"images must be [B, 3, S, S], not {list(images.shape)}")
-    strength = strength.to(torch.float32)
-    images = blit(precise(images), draw_blit(count, strength, size))
-    matrix, moved = draw_geometry(count, strength, size)
-    images = torch.where(moved[:, None, None, None], antialiased_warp(images, matrix), images)
-    return recolour(images, draw_colour(count, strength))
+    with torch.autocast(images.device.type, enabled=False):
+        images, strength = precise(images), precise(strength)
+        images = blit(images, draw_blit(count, strength, size))
+        matrix, moved = draw_geometry(count, strength, size)
+        images = torch.where(moved[:, None, None, None], antialiased_warp(images, matrix), images)
+        return recolour(images, draw_colour(count, strength))
 
 
 def _turn(angle: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ def discriminator_gradients(
         watched["r1"] = penalty.detach()
     if mixed:
         concentration = torch.full((len(real), 1), mixed, device=real.device)
-        share = torch.distributions.Beta(concentration, concentration).sample()
+        share = torch.distributions.Beta(concentration, concentration, validate_args=False).sample()
         loss = d_mixed(discriminator(mixup(real, fake, share)), share, form)
         backward(loss, True)
         return watched | {"discriminator": loss.detach()}
