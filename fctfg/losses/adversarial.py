@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fctfg.losses.least_squares import d_least_squares_fake, d_least_squares_real, g_least_squares
 from fctfg.ops.convolution import no_weight_gradients
 from fctfg.ops.precision import float32_island, precise
+
+AdversarialForm = Literal["nonsaturating", "least_squares"]
 
 
 def d_logistic(real: Tensor, fake: Tensor) -> Tensor:
@@ -53,6 +57,21 @@ def g_nonsaturating(fake: Tensor) -> Tensor:
     return F.softplus(-fake).mean()
 
 
+def d_real(real: Tensor, form: AdversarialForm = "nonsaturating") -> Tensor:
+    """The discriminator's loss for real images in one of the two forms; logits [B, 1] -> a scalar."""
+    return d_least_squares_real(real) if form == "least_squares" else d_logistic_real(real)
+
+
+def d_fake(fake: Tensor, form: AdversarialForm = "nonsaturating") -> Tensor:
+    """The discriminator's loss for generated images in one of the two forms; logits [B, 1] -> a scalar."""
+    return d_least_squares_fake(fake) if form == "least_squares" else d_logistic_fake(fake)
+
+
+def g_adversarial(fake: Tensor, form: AdversarialForm = "nonsaturating") -> Tensor:
+    """The generator's loss in one of the two forms; logits [B, 1] of generated images -> a scalar."""
+    return g_least_squares(fake) if form == "least_squares" else g_nonsaturating(fake)
+
+
 def r1_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """The squared gradient of the discriminator at real images, in float32 with autocast off.
 
@@ -60,7 +79,7 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Ten
 
     Args:
         discriminator: images -> logits [B, 1].
-        images: [B, 3, H, W] real images.
+        images: real images [B, 3, H, W], or windows [B, T, 3, H, W].
 
     Returns:
         a scalar that can be differentiated by the discriminator's parameters.
@@ -70,7 +89,7 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Ten
         logits = discriminator(images)
         with no_weight_gradients():
             (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-        return gradient.square().sum((1, 2, 3)).mean()
+        return gradient.square().flatten(1).sum(1).mean()
 
 
 def path_length_penalty(

@@ -1,6 +1,6 @@
 """FC-TFG (Jang et al. 2023): the whole network, composed as in Fig. 3 of the paper."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fctfg.models.audio_encoder import AudioEncoder
 from fctfg.models.hypernetwork import Deltas, Hypernetwork, refine
 from fctfg.models.latent_mlps import CanonicalEncoder, MotionEncoder
+from fctfg.models.lstm_fusion import LSTMFusion
 from fctfg.models.stylegan2 import Generator
 from fctfg.models.temporal_fusion import TemporalFusion
 from fctfg.models.visual_encoder import VisualEncoder
@@ -32,12 +33,13 @@ class FCTFGConfig:
         audio_layers: of these, the ones that audio enters.
         style_dim: length of each style.
         audio_dim: length of the audio embedding.
-        temporal_kernel: of the temporal fusion, frames (not in the paper).
+        temporal_kernel: of the temporal fusion's convolution, frames (not in the paper).
         subtract_latent_avg: the MLPs see codes less w's mean, which is added after them (not in the paper).
         centered_mel: a frame's mel window is centered on it; False: starts with it, as in Wav2Lip.
         freeze_batch_norm: E_inv and the hypernetwork keep stage 2's statistics (not in the paper).
         hypernetwork: weight offsets from the source (not in the paper).
         refinements: iterations of the hypernetwork (HyperStyle's 5).
+        temporal_fusion: the paper's "convolution", or "lstm", its ablation.
 
     Raises:
         ValueError: if layers repeat, audio enters a layer that is not manipulated, or a size is not positive.
@@ -53,6 +55,7 @@ class FCTFGConfig:
     freeze_batch_norm: bool = True
     hypernetwork: Literal["off", "frozen", "finetuned"] = "off"
     refinements: int = 5
+    temporal_fusion: Literal["convolution", "lstm"] = field(default="convolution", metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "manipulated", tuple(self.manipulated))
@@ -67,6 +70,8 @@ class FCTFGConfig:
             raise ValueError(f"temporal_kernel must be odd, not {self.temporal_kernel}")
         if self.hypernetwork not in ("off", "frozen", "finetuned"):
             raise ValueError(f'hypernetwork must be "off", "frozen" or "finetuned", not {self.hypernetwork!r}')
+        if self.temporal_fusion not in ("convolution", "lstm"):
+            raise ValueError(f'temporal_fusion must be "convolution" or "lstm", not {self.temporal_fusion!r}')
 
     @classmethod
     def for_styles(cls, n_styles: int, **fields: Any) -> Self:
@@ -108,7 +113,11 @@ class Latent(nn.Module):
         audio_layers = [config.manipulated.index(layer) for layer in config.audio_layers]
         self.canonical_encoder = CanonicalEncoder(layers, dim)
         self.motion_encoder = MotionEncoder(layers, dim, config.audio_dim, audio_layers)
-        self.temporal_fusion = TemporalFusion(layers, dim, config.temporal_kernel)
+        self.temporal_fusion: TemporalFusion | LSTMFusion
+        if config.temporal_fusion == "lstm":
+            self.temporal_fusion = LSTMFusion(layers, dim)
+        else:
+            self.temporal_fusion = TemporalFusion(layers, dim, config.temporal_kernel)
 
 
 class FCTFG(nn.Module):

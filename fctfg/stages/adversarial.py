@@ -4,50 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from fctfg.losses.adversarial import d_logistic_fake, d_logistic_real, r1_penalty
+from fctfg.losses.adversarial import AdversarialForm, d_fake, d_real, r1_penalty
+from fctfg.losses.mixup import d_mixed, mixup
 from fctfg.ops.precision import precise
 
 
 def discriminator_gradients(
-    discriminator: nn.Module,
+    discriminator: Callable[[Tensor], Tensor],
     real: Tensor,
     fake: Tensor,
     iteration: int,
     r1_weight: float,
     r1_every: int,
     backward: Callable[[Tensor, bool], None],
+    form: AdversarialForm = "nonsaturating",
+    mixed: float = 0.0,
 ) -> dict[str, Tensor]:
-    """The gradients of the logistic loss, and of R1 on every `r1_every`-th iteration, scaled by that period.
+    """The gradients of the adversarial loss, and of R1 on every `r1_every`-th iteration, scaled by that period.
 
     The parts are differentiated one after the other, so that only one's graph is in memory; the last one reaches every
     parameter, which R1 does not.
 
     Args:
-        discriminator: images [N, 3, H, W] -> logits [N, 1].
-        real: [N, 3, H, W] in [-1, 1].
-        fake: [N, 3, H, W], detached from the generator.
+        discriminator: images [N, 3, H, W], or windows [N, T, 3, H, W] -> logits [N, 1].
+        real: in [-1, 1].
+        fake: the same shape, detached from the generator.
         iteration: counts from 0.
         r1_weight: gamma; the term is gamma / 2 * E[|grad D(real)|^2] (Mescheder et al. 2018; 10 in StyleGAN2).
         r1_every: period of the lazy regularisation (16 in StyleGAN2).
         backward: adds the gradients of a part to those there; also told whether it is the last part.
+        form: of the loss.
+        mixed: a of Beta(a, a), from which the real share of mixed images is drawn (mixup); 0 judges real and generated
+            images by themselves.
 
     Returns:
-        What to watch, detached: `discriminator` (the logistic loss), `real_score` and `fake_score` (mean logits), and
-        `r1`, the unweighted penalty, on the iterations that have it.
+        What to watch, detached: `discriminator` (the loss); `real_score` and `fake_score` (mean logits) and `real_sign`
+        (mean sign of the logits of real images), unless they are mixed; and `r1`, the unweighted penalty, on the
+        iterations that have it.
     """
     watched = {}
     if iteration % r1_every == 0:
         penalty = r1_penalty(discriminator, real)
         backward(penalty * (r1_weight / 2 * r1_every), False)
         watched["r1"] = penalty.detach()
+    if mixed:
+        concentration = torch.full((len(real), 1), mixed, device=real.device)
+        share = torch.distributions.Beta(concentration, concentration, validate_args=False).sample()
+        loss = d_mixed(discriminator(mixup(real, fake, share)), share, form)
+        backward(loss, True)
+        return watched | {"discriminator": loss.detach()}
     fake_logits = discriminator(fake)
-    fake_loss = d_logistic_fake(fake_logits)
+    fake_loss = d_fake(fake_logits, form)
     backward(fake_loss, False)
     real_logits = discriminator(real)
-    real_loss = d_logistic_real(real_logits)
+    real_loss = d_real(real_logits, form)
     backward(real_loss, True)
-    watched["discriminator"] = (fake_loss + real_loss).detach()
-    scores = {"real_score": precise(real_logits.detach()).mean(), "fake_score": precise(fake_logits.detach()).mean()}
-    return watched | scores
+    real_logits, fake_logits = precise(real_logits.detach()), precise(fake_logits.detach())
+    return watched | {
+        "discriminator": (fake_loss + real_loss).detach(),
+        "real_score": real_logits.mean(),
+        "fake_score": fake_logits.mean(),
+        "real_sign": real_logits.sign().mean(),
+    }

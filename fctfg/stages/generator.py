@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from fctfg.data.batch import Batch
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
-from fctfg.losses.adversarial import g_nonsaturating, path_length_penalty
+from fctfg.losses.adversarial import AdversarialForm, g_adversarial, path_length_penalty
 from fctfg.models.discriminator import Discriminator
 from fctfg.models.stylegan2 import Generator
 from fctfg.ranges import check_range
 from fctfg.stages import ema
+from fctfg.stages.adaptive_strength import AdaptiveAugmentation, AdaptiveStrength
 from fctfg.stages.adversarial import discriminator_gradients
 from fctfg.stages.base import Stage
 from fctfg.stages.finite import update_where_finite
@@ -42,6 +43,11 @@ class GeneratorStage(Stage):
         path_length_decay: of the running mean of the path length.
         style_mixing: probability that an image is made from two latents.
         ema_half_life: of the generator's average, in thousands of images (StyleGAN2: 10).
+        adversarial_form: "nonsaturating", StyleGAN2's logistic loss, or "least_squares".
+        mixup: a of Beta(a, a), the real share of mixed images that the discriminator judges in place of real and
+            generated ones (mixup: 0.2); 0 switches it off.
+        augmentation: adaptive augmentation of what the discriminator sees (StyleGAN2-ADA), for few images; None, the
+            default, has none: with many images it changes little (140,000 faces there) and costs time.
         latent_avg_samples: mapped latents that `latent_avg` is the mean of, at export.
     """
 
@@ -64,10 +70,14 @@ class GeneratorStage(Stage):
         path_length_decay: float = 0.01,
         style_mixing: float = 0.9,
         ema_half_life: float = 10.0,
+        adversarial_form: AdversarialForm = "nonsaturating",
+        mixup: float = 0.0,
+        augmentation: AdaptiveAugmentation | None = None,
         latent_avg_samples: int = 100_000,
     ) -> None:
         super().__init__(networks, init_from, seed)
         check_range(0, learning_rate=learning_rate, r1_weight=r1_weight, path_length_weight=path_length_weight)
+        check_range(0, mixup=mixup)
         check_range(0, 1, path_length_decay=path_length_decay, style_mixing=style_mixing)
         check_range(1, r1_every=r1_every, path_length_every=path_length_every, path_length_shrink=path_length_shrink)
         check_range(1, latent_avg_samples=latent_avg_samples)
@@ -78,6 +88,7 @@ class GeneratorStage(Stage):
         self.path_length_weight, self.path_length_every = path_length_weight, path_length_every
         self.path_length_shrink, self.path_length_decay = path_length_shrink, path_length_decay
         self.style_mixing, self.ema_half_life = style_mixing, ema_half_life
+        self.adversarial_form, self.mixup = adversarial_form, mixup
         self.latent_avg_samples = latent_avg_samples
         self.generator, self.discriminator = Generator(networks.generator), Discriminator(networks.discriminator)
         warm = "generator" in self.init_from
@@ -93,6 +104,12 @@ class GeneratorStage(Stage):
         else:
             self.announce_new(discriminator=self.discriminator)
         self.register_buffer("mean_path_length", torch.zeros(()))
+        if augmentation is not None and mixup:
+            raise FctfgError(
+                "model.init_args.mixup and augmentation are both on, but the augmentation follows what the "
+                "discriminator says of real images, and with mixup it sees none; switch one of them off"
+            )
+        self.augment = nn.Identity() if augmentation is None else AdaptiveStrength(augmentation)
 
     def check_data(self, data: TalkingData) -> None:
         super().check_data(data)
@@ -118,6 +135,10 @@ class GeneratorStage(Stage):
         second = torch.arange(layers, device=self.device)[None, :] >= crossover[:, None]  # [count, L]
         return torch.where(second[..., None], w[1], w[0])
 
+    def judge(self, images: Tensor) -> Tensor:
+        """The discriminator's logits [B, 1] of images [B, 3, H, W] as training shows them to it."""
+        return self.discriminator(self.augment(images))
+
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         real = torch.cat([batch.source, batch.driving[:, 0]])
         optimizer_g, optimizer_d = self.optimizers()  # type: ignore[attr-defined]
@@ -127,7 +148,15 @@ class GeneratorStage(Stage):
             fake = self.generator(self.styles(len(real)), noise="random")
         optimizer_d.zero_grad(set_to_none=True)
         terms = discriminator_gradients(
-            self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every, self.accumulate
+            self.judge,
+            real,
+            fake,
+            self.iteration,
+            self.r1_weight,
+            self.r1_every,
+            self.accumulate,
+            self.adversarial_form,
+            self.mixup,
         )
         optimizer_d.step()
         self.untoggle_optimizer(optimizer_d)
@@ -141,7 +170,8 @@ class GeneratorStage(Stage):
             penalty, mean = path_length_penalty(images, codes, self.mean_path_length, self.path_length_decay)
             self.accumulate(penalty * (self.path_length_weight * self.path_length_every), last=False)
             terms |= {"path_length": penalty.detach(), "mean_path_length": self.trainer.strategy.reduce(mean)}
-        loss = g_nonsaturating(self.discriminator(self.generator(self.styles(len(real)), noise="random")))
+        fake = self.generator(self.styles(len(real)), noise="random")
+        loss = g_adversarial(self.judge(fake), self.adversarial_form)
         self.accumulate(loss, last=True)
         optimizer_g.step()
         terms["adversarial"] = loss.detach()
@@ -151,6 +181,10 @@ class GeneratorStage(Stage):
         if "mean_path_length" in terms:
             update_where_finite(self.mean_path_length, terms["mean_path_length"], skipped)
         images = len(real) * self.trainer.world_size
+        if isinstance(self.augment, AdaptiveStrength):  # after the generator's phase, which sees what D's saw
+            sign = self.trainer.strategy.reduce(terms["real_sign"], reduce_op="mean")
+            self.augment.follow(sign, images, self.iteration)
+            terms["augment_strength"] = self.augment.strength.clone()
         ema.update(self.generator_ema, self.generator, 0.5 ** (images / (self.ema_half_life * 1000)), skipped)
         self.log_terms("train", {name: value.detach() for name, value in terms.items()}, prog_bar=True)
 
@@ -176,3 +210,10 @@ class GeneratorStage(Stage):
         mean = w.mean(0, keepdim=True)
         truncated = mean + 0.7 * (w - mean)
         return {"samples_truncated_0.7": self.generator_ema(self._repeat(truncated)).unflatten(0, (4, 8))}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The augmentation may be switched on in a run, and starts at strength 0 then, or off, which forgets it."""
+        super().on_load_checkpoint(checkpoint)
+        kept = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith("augment.")}
+        own = {k: checkpoint["state_dict"].get(k, v) for k, v in self.state_dict().items() if k.startswith("augment.")}
+        checkpoint["state_dict"] = kept | own

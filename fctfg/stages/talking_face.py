@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fctfg.data.batch import Batch
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
-from fctfg.losses.adversarial import g_nonsaturating
+from fctfg.losses.adversarial import AdversarialForm, g_adversarial
 from fctfg.losses.identity import identity
 from fctfg.losses.orthogonality import Form, orthogonality
 from fctfg.losses.perceptual import perceptual
@@ -27,6 +27,7 @@ from fctfg.models.experts.syncnet import FRAMES, SyncNet
 from fctfg.models.fctfg import FCTFG, FCTFGConfig, Latent, Output
 from fctfg.models.hypernetwork import Hypernetwork
 from fctfg.models.stylegan2 import Generator
+from fctfg.models.video_discriminator import VideoDiscriminator, VideoDiscriminatorConfig
 from fctfg.models.visual_encoder import VisualEncoder
 from fctfg.ops.mouth import transplant_mouth
 from fctfg.ops.windows import middle_frame
@@ -36,6 +37,7 @@ from fctfg.stages.adversarial import discriminator_gradients
 from fctfg.stages.base import Stage, say
 from fctfg.stages.networks import Networks
 from fctfg.weights.artifact import build
+from fctfg.weights.config_json import config_to_dict
 from fctfg.weights.opening import perceptual_judge
 
 
@@ -107,6 +109,11 @@ class TalkingFaceStage(Stage):
             `audio_encoder`.
         r1_weight: gamma of R1 on the discriminator (not in the paper; see stage 1 for sizes below 256 px).
         r1_every: iterations between two R1 terms.
+        adversarial_form: "nonsaturating", the paper's logistic loss, or "least_squares".
+        mixup: a of Beta(a, a), the real share of mixed images that the discriminator judges in place of real and
+            generated ones (mixup: 0.2; not in the paper); 0 switches it off.
+        discriminator_form: "image", the paper's, or "video", its ablation: five frames are judged together; it starts
+            as the mean of the image discriminator's judgements.
         ema_decay: of the average of the whole network (not in the paper).
     """
 
@@ -135,11 +142,15 @@ class TalkingFaceStage(Stage):
         borrow_audio: bool = True,
         r1_weight: float = 10.0,
         r1_every: int = 16,
+        adversarial_form: AdversarialForm = "nonsaturating",
+        mixup: float = 0.0,
+        discriminator_form: Literal["image", "video"] = "image",
         ema_decay: float = 0.999,
     ) -> None:
         super().__init__(networks, init_from, seed)
         check_range(0, learning_rate=learning_rate, generator_learning_rate=generator_learning_rate)
         check_range(0, discriminator_learning_rate=discriminator_learning_rate, r1_weight=r1_weight, warm_up=warm_up)
+        check_range(0, mixup=mixup)
         check_range(0, 1, ema_decay=ema_decay)
         check_range(1, r1_every=r1_every)
         self.automatic_optimization = False
@@ -150,6 +161,7 @@ class TalkingFaceStage(Stage):
         )
         self.weights, self.orthogonality_form = weights, orthogonality_form
         self.r1_weight, self.r1_every = r1_weight, r1_every
+        self.adversarial_form, self.mixup, self.discriminator_form = adversarial_form, mixup, discriminator_form
         self.ema_decay, self.warm_up = ema_decay, warm_up
 
         whole = "talking_face" if "talking_face" in self.init_from else None
@@ -159,11 +171,7 @@ class TalkingFaceStage(Stage):
                 f"name a run of stage 3, or runs of stages 1 and 2"
             )
         generator = self.take(whole or "inversion", "generator", Generator, networks.generator)
-        if whole and not self.holds(whole, "discriminator"):
-            self.discriminator = Discriminator(networks.discriminator)
-            self.announce_new(discriminator=self.discriminator)
-        else:
-            self.discriminator = self.take(whole or "generator", "discriminator", Discriminator, networks.discriminator)
+        self.discriminator = self._discriminator(whole or "generator")
         visual_encoder = self.take(whole or "inversion", "visual_encoder", VisualEncoder, networks.visual_encoder)
         config = networks.fctfg or FCTFGConfig.for_styles(generator.n_styles)
         config = replace(config, centered_mel=networks.centered_mel)
@@ -192,6 +200,29 @@ class TalkingFaceStage(Stage):
         self.sync_expert = freeze(sync_expert)
         self.identity_expert = freeze(self.take_identity_expert())
         self.vgg = perceptual_judge(networks.perceptual)
+
+    def _discriminator(self, role: str) -> Discriminator | VideoDiscriminator:
+        """The discriminator that `role` holds. A new one where weights to go on from have none."""
+        sizes = self.networks.discriminator
+        video: VideoDiscriminator | None = None
+        if self.discriminator_form == "video":
+            config = VideoDiscriminatorConfig(**config_to_dict(sizes), frames=FRAMES)
+            if self.holds(role, "video_discriminator"):
+                return self.take(role, "video_discriminator", VideoDiscriminator, config)
+            video = VideoDiscriminator(config)
+        if role == "talking_face" and not self.holds(role, "discriminator"):
+            new = video or Discriminator(sizes)
+            self.announce_new(discriminator=new)
+            return new
+        image = self.take(role, "discriminator", Discriminator, sizes)
+        if video is None:
+            return image
+        video.start_as(image)
+        return video
+
+    def shown(self, frames: Tensor) -> Tensor:
+        """Frames [B, T, 3, H, W] as the discriminator sees them: images [B * T, 3, H, W], or windows as they are."""
+        return frames if self.discriminator_form == "video" else frames.flatten(0, 1)
 
     def check_data(self, data: TalkingData) -> None:
         super().check_data(data)
@@ -255,7 +286,7 @@ class TalkingFaceStage(Stage):
                 real_features = self.vgg(real)
             terms["perceptual"] = perceptual(self.vgg(fake), real_features)
         if "adversarial" in computed:
-            terms["adversarial"] = g_nonsaturating(self.discriminator(fake))
+            terms["adversarial"] = g_adversarial(self.discriminator(self.shown(output.frames)), self.adversarial_form)
         return terms
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -273,10 +304,18 @@ class TalkingFaceStage(Stage):
         judged: dict[str, Tensor] = {}
         if self.weights.adversarial:
             self.toggle_optimizer(optimizer_d)
-            real, fake = batch.driving.flatten(0, 1), output.frames.detach().flatten(0, 1)
+            real, fake = self.shown(batch.driving), self.shown(output.frames.detach())
             optimizer_d.zero_grad(set_to_none=True)
             judged = discriminator_gradients(
-                self.discriminator, real, fake, self.iteration, self.r1_weight, self.r1_every, self.accumulate
+                self.discriminator,
+                real,
+                fake,
+                self.iteration,
+                self.r1_weight,
+                self.r1_every,
+                self.accumulate,
+                self.adversarial_form,
+                self.mixup,
             )
             optimizer_d.step()
             self.untoggle_optimizer(optimizer_d)
@@ -304,7 +343,8 @@ class TalkingFaceStage(Stage):
         self.log_terms("val", measures, batch_size=count, prog_bar=True)
 
     def exports(self) -> dict[str, nn.Module]:
-        return {"fctfg": self.network_ema, "discriminator": self.discriminator}
+        judge = "discriminator" if self.discriminator_form == "image" else "video_discriminator"
+        return {"fctfg": self.network_ema, judge: self.discriminator}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         batch = Batch(*(field[:8] for field in batch))

@@ -34,6 +34,7 @@ from fctfg.models.experts.vgg import VGG19, VGGConfig
 from fctfg.models.fctfg import FCTFG, FCTFGConfig, Latent
 from fctfg.models.hypernetwork import Hypernetwork, HypernetworkConfig
 from fctfg.models.stylegan2 import Generator, GeneratorConfig
+from fctfg.models.video_discriminator import VideoDiscriminator, VideoDiscriminatorConfig
 from fctfg.models.visual_encoder import VisualEncoder, VisualEncoderConfig
 from fctfg.weights.card import complete_card
 from fctfg.weights.checkpoint import OUR_FORMAT, sha256
@@ -45,6 +46,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
     "generator": (Generator, GeneratorConfig),  # the moving average of the weights: what is used
     "generator_raw": (Generator, GeneratorConfig),  # the weights that the optimizer moves
     "discriminator": (Discriminator, DiscriminatorConfig),
+    "video_discriminator": (VideoDiscriminator, VideoDiscriminatorConfig),
     "visual_encoder": (VisualEncoder, VisualEncoderConfig),
     "hypernetwork": (Hypernetwork, HypernetworkConfig),
     "audio_encoder": (AudioEncoder, AudioEncoderConfig),

@@ -28,7 +28,8 @@ def config_from_dict(config_class: type, values: Any, where: str) -> Any:
 
     Args:
         config_class: dataclass to instantiate; its `__post_init__` checks the values.
-        values: dict with exactly the fields of `config_class`.
+        values: dict with exactly the fields of `config_class`; those whose metadata say `added_later` may be missing,
+            as in files that are older than the field, and have their default then.
         where: what is being read, for the error ("runs/a/export/weights.safetensors, generator").
 
     Returns:
@@ -39,8 +40,10 @@ def config_from_dict(config_class: type, values: Any, where: str) -> Any:
     """
     if not isinstance(values, dict):
         raise FctfgError(f"{where}: the config of {config_class.__name__} is not a table of fields")
-    names = {field.name for field in dataclasses.fields(config_class)}
-    unknown, missing = sorted(values.keys() - names), sorted(names - values.keys())
+    fields = {field.name: field for field in dataclasses.fields(config_class)}
+    since = {name: field.default for name, field in fields.items() if field.metadata.get("added_later")}
+    values = since | values
+    unknown, missing = sorted(values.keys() - fields.keys()), sorted(fields.keys() - values.keys())
     if unknown or missing:
         parts = [f"{kind} {', '.join(keys)}" for kind, keys in (("unknown", unknown), ("missing", missing)) if keys]
         raise FctfgError(
