@@ -43,7 +43,9 @@ from fctfg.stages.callbacks.export import Export, ingredients
 from fctfg.stages.callbacks.last_checkpoint import LastCheckpoint
 from fctfg.stages.callbacks.learning_rates import LearningRates
 from fctfg.stages.callbacks.progress import TrainingProgress
+from fctfg.stages.callbacks.run_status import RunStatus
 from fctfg.stages.callbacks.samples import Samples
+from fctfg.stages.callbacks.speed import Speed
 from fctfg.stages.csv_log import CsvLog
 from fctfg.stages.networks import Networks
 from fctfg.weights.config_json import changed_fields
@@ -87,6 +89,7 @@ class TrainCommand(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         parser.exit_on_error = False
+        self.arguments = list(args)
         try:
             self.config = parser.parse_args(args)
         except (ArgumentError, TypeError, ValueError) as error:
@@ -140,12 +143,15 @@ class TrainCommand(LightningCLI):
         self.model.settings = _settings(self.plain)
         self.wandb = self._tracker()
         given = self.config_init["trainer"]["callbacks"] or []
+        speed = Speed()
         callbacks: list[pl.Callback] = [
+            speed,  # first, so that it sees what the others take
             *(given if isinstance(given, list) else [given]),
             LearningRates(self.config["cool_down"]),
             Samples(self.folder / "samples"),
             Export(self.folder, self.plain, reduce(or_, found.values(), Licences())),
-            TrainingProgress(),
+            TrainingProgress(speed),
+            RunStatus(self.folder, self.arguments, speed),
             LastCheckpoint(self.folder / "checkpoints"),  # last: what it saves has been exported
         ]
         trainer = super().instantiate_trainer(

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "fctfg"
 
 # A unit is a folder directly in fctfg/, or a file there. Files of one tier may import each other, folders may not.
 TIERS = (
-    {"errors", "atomic", "randomness", "ranges", "host_memory"},
+    {"errors", "atomic", "randomness", "ranges", "host_memory", "run_state"},
     {"media"},
     {"ops", "demo_corpus"},
     {"models"},
@@ -29,6 +29,7 @@ TIERS = (
         "bench_memory",
         "bench_networks",
         "train",
+        "runs",
         "setting_errors",
         "demo",
         "demo_result",

@@ -16,7 +16,7 @@ HEADER = ("iteration", "name", "value")
 
 def _seen(row: list[str], iteration: int) -> bool:
     """Whether a row belongs to the first `iteration` iterations (validation stands at the number that were done)."""
-    return int(row[0]) < iteration or (int(row[0]) == iteration and not row[1].startswith("train/"))
+    return int(row[0]) < iteration or (int(row[0]) == iteration and not row[1].startswith(("train/", "speed/")))
 
 
 class CsvLog(Logger):
