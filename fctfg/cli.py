@@ -94,6 +94,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     commands.add_parser("train", help="one stage; the same --run again continues", add_help=False)
 
+    runs = commands.add_parser("runs", help="the runs in a folder: stage, progress, state, how they go on", **STYLE)
+    runs.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="folder of runs")
+    runs.set_defaults(run=_runs)
+
     generate = commands.add_parser("generate", help="portrait + sound (+ driver) to video", **STYLE)
     generate.add_argument(
         "--portrait", type=Path, required=True, help="picture of one face, or a video: its first frame"
@@ -217,6 +221,12 @@ def _shard(text: str) -> tuple[int, int]:
     if not slash or not number.isdecimal() or not count.isdecimal():
         raise UsageError(f"--shard is I/N, as in 3/16, not {text!r}")
     return int(number), int(count)
+
+
+def _runs(options: argparse.Namespace) -> None:
+    from fctfg.runs import list_runs
+
+    list_runs(options.folder)
 
 
 def _generate(options: argparse.Namespace) -> None:
