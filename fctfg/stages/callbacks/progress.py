@@ -31,7 +31,8 @@ def duration(seconds: float) -> str:
     return f"{day}{hours}:{m:02d}:{s:02d}" if hours or days else f"{m}:{s:02d}"
 
 
-def _number(value: float) -> str:
+def short(value: float) -> str:
+    """A number with three digits, or all digits before the point."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -44,8 +45,8 @@ def speed_text(found: Rates, left: float | None, gpu_memory: float | None) -> st
         gpu_memory: 10^9 bytes; None: there is no GPU.
     """
     parts = [
-        f"{_number(found.images_per_second)} images/s",
-        f"{_number(found.kimg_per_day)} kimg/day",
+        f"{short(found.images_per_second)} images/s",
+        f"{short(found.kimg_per_day)} kimg/day",
         f"{'?' if left is None else duration(left)} left",
         f"{found.data_wait:.0%} waiting for data",
     ]
