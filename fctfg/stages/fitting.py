@@ -97,11 +97,19 @@ def fit_on_cpu(arguments: list[str], data: TalkingData) -> int:
         FctfgError: the dry run of a small batch fails.
     """
     available = int((1 - RESERVE) * available_memory())
-    return predicted_batch({size: _peak(arguments, size) for size in PROBES}, available, len(data.train))
+    return predicted_batch({size: dry_run_memory(arguments, size) for size in PROBES}, available, len(data.train))
 
 
-def _peak(arguments: list[str], size: int) -> int:
-    """Most memory of a dry run with that batch, bytes."""
+def dry_run_memory(arguments: list[str], size: int) -> int:
+    """Most memory, bytes, of a dry run in a process of its own.
+
+    Args:
+        arguments: of `fctfg train`.
+        size: of the batch.
+
+    Raises:
+        FctfgError: it fails, with its reason.
+    """
     own = ["--fit=false", "--dry_run=true", f"--data.batch_size={size}"]
     command = [sys.executable, "-m", "fctfg", "train", *arguments, *own]
     with tempfile.TemporaryFile("w+") as told:

@@ -75,8 +75,7 @@ class RunStatus(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert self._before is not None
-        if self.speed.now.seconds - self._before.seconds >= self.every:
+        if self._before is not None and self.speed.now.seconds - self._before.seconds >= self.every:
             self._note(trainer, "running")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
