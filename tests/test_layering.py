@@ -28,6 +28,8 @@ TIERS = (
         "bench_data",
         "bench_memory",
         "bench_networks",
+        "bench_peak",
+        "bench_train",
         "train",
         "runs",
         "setting_errors",

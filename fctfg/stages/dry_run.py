@@ -54,6 +54,12 @@ def phases(periods: Mapping[str, int]) -> list[Phase]:
     ]
 
 
+def begin_at(trainer: pl.Trainer, stage: Stage, iteration: int) -> None:
+    """Make the iteration that begins another one (called when a batch begins)."""
+    trainer.fit_loop.epoch_loop.batch_progress.total.completed = iteration
+    assert stage.iteration == iteration
+
+
 @dataclass(frozen=True)
 class Trial:
     """What a few iterations have shown.
@@ -110,8 +116,7 @@ class _Watch(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, Stage)
-        trainer.fit_loop.epoch_loop.batch_progress.total.completed = self.order[batch_idx].iteration
-        assert pl_module.iteration == self.order[batch_idx].iteration
+        begin_at(trainer, pl_module, self.order[batch_idx].iteration)
         samples, frames = batch.driving.shape[:2]
         self.images = samples * (frames + pl_module.trains_on_source)
         self._begin = self._now(pl_module)
