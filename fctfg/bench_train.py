@@ -239,6 +239,7 @@ def _print(result: Result, title: str) -> None:
         f"convolution peak",
         highlight=False,
     )
+    console.print(f"data is not in it: fctfg bench data DIR --step-ms {result.ms:.0f} tells how long it is waited for")
     console.print(f"gradients: {result.gradients / 1e6:.1f} MB an iteration", highlight=False)
     for number, bandwidth in GPUS:
         seconds = all_reduce_seconds(result.gradients, number, bandwidth * 1e9)
