@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -11,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from fctfg.data.batch import Batch
 from fctfg.stages.base import Stage
@@ -84,6 +85,22 @@ class _Same:
 
     def __iter__(self) -> Iterator[Batch]:
         return (self.batch for _ in range(self.times))
+
+
+@register_flop_formula(torch.ops.fctfg.plain_weight_gradient)
+def _weight_gradient_work(
+    gradient: Sequence[int],
+    x: Sequence[int],
+    weight: Sequence[int],
+    stride: int,
+    padding: int,
+    transposed: bool,
+    *rest: Any,
+    **options: Any,
+) -> int:
+    """Operations of our own operation in `fctfg.ops.convolution`, from the shapes that go in."""
+    places = (x if transposed else gradient)[2:]
+    return 2 * x[0] * math.prod(weight) * math.prod(places)
 
 
 class _Work(TorchDispatchMode):
