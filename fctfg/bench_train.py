@@ -149,6 +149,7 @@ def bench_train(
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*(many workers|LeafSpec|Grad strides|val_dataloader|limit_val|in eval mode).*")
     name, world = STAGES[stage], int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))  # as torchrun says
     torch.manual_seed(0)
     try:
         module = untrained_stage(name, _networks(sizes))
@@ -157,7 +158,8 @@ def bench_train(
     batch = random_batch(name, sizes.batch, sizes.size)
     options: dict[str, Any] = {
         "accelerator": "cpu" if sizes.device == "cpu" else "gpu",
-        "devices": world,
+        "devices": local,
+        "num_nodes": world // local,
         "precision": LIGHTNING_PRECISION[precision],
     }
     if world > 1:
