@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -19,17 +17,17 @@ from fctfg.bench_networks import (
     FLOAT32_ONLY,
     INFERENCE,
     PATH_LENGTH_EVERY,
-    PRECISIONS,
     R1_EVERY,
     STEPS,
     Sizes,
     Workload,
 )
+from fctfg.bench_peak import LAYOUTS, PEAK_SHAPES, PRECISIONS, peak_call, work_of_peak
+from fctfg.bench_peak import seconds as seconds_of
 from fctfg.errors import FctfgError, UsageError
 from fctfg.host_memory import keep_freed_memory
 
 ITERATION = "iteration, amortised"
-PEAK_SHAPES = ((128, 128), (512, 64), (512, 32))  # channels, side in px; two images
 
 
 @dataclass(frozen=True)
@@ -105,9 +103,9 @@ def bench_networks(
         ) from error
     candidates = _candidates(workload, precisions, compiled)
     peaks = {
-        (precision, layout, shape): _peak_call(precision, layout, shape, sizes.device)
+        (precision, layout, shape): peak_call(precision, layout, shape, sizes.device)
         for precision in PRECISIONS
-        for layout in (torch.contiguous_format, torch.channels_last)
+        for layout in LAYOUTS
         for shape in PEAK_SHAPES
     }
     with Progress(transient=True, console=Console(stderr=True)) as bar:
@@ -122,7 +120,7 @@ def bench_networks(
         for number in range(rounds):
             bar.update(task, description=f"round {number + 1} of {rounds}")
             for key, call in [*peaks.items(), *candidates.items()]:
-                taken[key].append(_seconds(call))
+                taken[key].append(seconds_of(call))
                 bar.advance(task, key in candidates)
         least = {key: min(times) for key, times in taken.items()}
         peak = {
@@ -149,12 +147,6 @@ def bench_networks(
     return figures
 
 
-def work_of_peak(shape: tuple[int, int]) -> float:
-    """GFLOP of a 3x3 convolution of two images, with as many channels out as in."""
-    channels, side = shape
-    return 2 * 2 * 9 * channels**2 * side**2 / 1e9
-
-
 def _check(sizes: Sizes, precisions: tuple[str, ...], rounds: int, threads: int | None) -> None:
     if sizes.size < 32 or sizes.size & (sizes.size - 1):
         raise UsageError(f"--size must be a power of two of at least 32, not {sizes.size}")
@@ -179,32 +171,6 @@ def _candidates(
             for mode in ("eager",) if what in FLOAT32_ONLY else modes:
                 found[what, precision, mode] = workload.call(what, precision, mode == "compiled")
     return found
-
-
-def _peak_call(
-    precision: str, layout: torch.memory_format, shape: tuple[int, int], device: str
-) -> Callable[[], object]:
-    """The forward pass of a 3x3 convolution of two images."""
-    channels, side = shape
-    dtype = PRECISIONS[precision]
-    x = torch.randn(2, channels, side, side, device=device).to(dtype).contiguous(memory_format=layout)
-    weight = torch.randn(channels, channels, 3, 3, device=device).to(dtype).contiguous(memory_format=layout)
-
-    def call() -> object:
-        with torch.no_grad():
-            y = F.conv2d(x, weight, padding=1)
-        if y.is_cuda:
-            torch.cuda.synchronize()
-        return y
-
-    call()
-    return call
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def _figure(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fctfg.bench_peak import PRECISIONS
 from fctfg.losses.adversarial import d_logistic_fake, d_logistic_real, g_nonsaturating, path_length_penalty, r1_penalty
 from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
 from fctfg.models.frozen_generator import FrozenGenerator
@@ -17,7 +18,6 @@ from fctfg.models.hypernetwork import Hypernetwork, HypernetworkConfig
 from fctfg.models.stylegan2 import Generator, GeneratorConfig
 from fctfg.models.visual_encoder import VisualEncoder, VisualEncoderConfig
 
-PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 R1_EVERY, PATH_LENGTH_EVERY = 16, 4
 STEPS = ("generator forward", "discriminator step", "generator step", "R1 step", "path-length step")
 FLOAT32_ONLY = ("R1 step", "path-length step")  # and eager only: torch.compile has no second derivatives

@@ -94,6 +94,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     commands.add_parser("train", help="one stage; the same --run again continues", add_help=False)
 
+    runs = commands.add_parser("runs", help="the runs in a folder: stage, progress, state, how they go on", **STYLE)
+    runs.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="folder of runs")
+    runs.set_defaults(run=_runs)
+
     generate = commands.add_parser("generate", help="portrait + sound (+ driver) to video", **STYLE)
     generate.add_argument(
         "--portrait", type=Path, required=True, help="picture of one face, or a video: its first frame"
@@ -130,6 +134,19 @@ def build_parser() -> argparse.ArgumentParser:
     networks.add_argument("--no-memory", action="store_true", help="no peak memory (one process per candidate)")
     networks.add_argument("--json", type=Path, help="file to write the figures to")
     networks.set_defaults(run=_bench)
+    train = benches.add_parser("train", help="where the time of a training iteration goes, and how it scales", **STYLE)
+    train.add_argument("--stage", default="1", help="1 or generator, 3 or talking_face")
+    train.add_argument("--size", type=int, default=256, help="side of the images, pixels")
+    train.add_argument("--batch", type=int, default=2, help="samples of an iteration and process")
+    train.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the networks")
+    train.add_argument("--rounds", type=int, default=3, help="iterations of each phase; the least time counts")
+    train.add_argument("--threads", type=int, help="CPU threads; none: as many as torch takes")
+    train.add_argument("--device", default="cpu", help="cpu or cuda")
+    train.add_argument("--channel-base", type=int, default=32768, help="channels of a layer times its side, pixels")
+    train.add_argument("--channel-max", type=int, default=512, help="most channels of a layer, and length of codes")
+    train.add_argument("--scaling", action="store_true", help="also two processes of one thread against one")
+    train.add_argument("--json", type=Path, help="file to write the figures to")
+    train.set_defaults(run=_bench_train)
     data = benches.add_parser("data", help="samples per second, and how long training waits for them", **STYLE)
     data.add_argument("root", type=Path, help="folder of the data set")
     data.add_argument("--batch", type=int, default=32, help="samples of a step")
@@ -222,6 +239,12 @@ def _shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
+def _runs(options: argparse.Namespace) -> None:
+    from fctfg.runs import list_runs
+
+    list_runs(options.folder)
+
+
 def _generate(options: argparse.Namespace) -> None:
     from rich.progress import Progress
 
@@ -262,6 +285,21 @@ def _bench(options: argparse.Namespace) -> None:
         threads=options.threads,
         compiled=not options.no_compile,
         memory=not options.no_memory,
+        out=options.json,
+    )
+
+
+def _bench_train(options: argparse.Namespace) -> None:
+    from fctfg.bench_networks import Sizes
+    from fctfg.bench_train import bench_train
+
+    bench_train(
+        options.stage,
+        Sizes(options.size, options.batch, options.channel_base, options.channel_max, options.device),
+        precision=options.precision,
+        rounds=options.rounds,
+        threads=options.threads,
+        scaling=options.scaling,
         out=options.json,
     )
 

@@ -181,7 +181,7 @@ def _stage(run: Path, title: str, about: str) -> Section:
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in card["parameters"].items())
     blocks.append(Text(f"{card['iterations']} iterations. Parameters: {sizes}."))
     blocks += [Text(f"Note: {note}.") for note in card.get("notes", [])]
-    blocks.append(Curves(run / "metrics.csv", leave_out=("step",)))
+    blocks.append(Curves(run / "metrics.csv", leave_out=("step", "speed")))
     blocks.append(Gallery(_last_samples(run / "samples")))
     return Section(title, blocks)
 

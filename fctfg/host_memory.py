@@ -1,6 +1,9 @@
-"""How the C library hands out memory, for networks whose images are larger than its defaults have in mind."""
+"""The memory of this machine, and how the C library hands it out, for images that are larger than it has in mind."""
 
 import ctypes
+import re
+import resource
+from pathlib import Path
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's mallopt
 _LARGEST = 2**31 - 1
@@ -28,3 +31,29 @@ def give_back_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):
         return
+
+
+def peak_resident() -> int:
+    """Most memory that this process has had so far, bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def available_memory(control_group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Memory that a new process could have without pushing others out, bytes.
+
+    Args:
+        control_group: folder of the process's control group (version 2), whose limit, if any, counts too.
+
+    Raises:
+        OSError: the system is not Linux.
+    """
+    table = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(table["MemAvailable"].split()[0]) * 1024
+    try:
+        limit, used = ((control_group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        reclaimable = re.search(r"^inactive_file (\d+)$", (control_group / "memory.stat").read_text(), re.MULTILINE)
+    except OSError:
+        return free
+    if limit == "max":
+        return free
+    return max(0, min(free, int(limit) - int(used) + int(reclaimable[1] if reclaimable else 0)))

@@ -137,7 +137,7 @@ class Curves:
 
     Attributes:
         metrics: the file: columns iteration, name, value.
-        leave_out: terms without a chart.
+        leave_out: terms without a chart, or parts such as `speed`.
     """
 
     metrics: Path
@@ -298,7 +298,7 @@ def _curves(metrics: Path, leave_out: Sequence[str]) -> str:
             if term.endswith(ending):
                 part, term = ending.strip("_").replace("_", " "), term.removesuffix(ending)
         finite = [(iteration, value) for iteration, value in points if math.isfinite(value)]
-        if term and term not in leave_out and finite:
+        if term and not {part, term} & set(leave_out) and finite:
             terms.setdefault(term, {})[part] = finite
     charts = []
     for term, parts in sorted(terms.items()):

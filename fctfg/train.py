@@ -42,12 +42,16 @@ from fctfg.stages.callbacks.export import Export, exported_iterations, ingredien
 from fctfg.stages.callbacks.learning_rates import LearningRates
 from fctfg.stages.callbacks.peers_alive import Launcher, PeersAlive
 from fctfg.stages.callbacks.progress import TrainingProgress
+from fctfg.stages.callbacks.run_status import RunStatus
 from fctfg.stages.callbacks.samples import Samples
 from fctfg.stages.callbacks.skipped_steps import SkippedSteps
+from fctfg.stages.callbacks.speed import Speed
 from fctfg.stages.callbacks.stop_signals import stop_at_once
 from fctfg.stages.checkpoint_files import CheckpointFiles
 from fctfg.stages.csv_log import CsvLog
+from fctfg.stages.dry_run import show_dry_run
 from fctfg.stages.finite import RollBack, Safety
+from fctfg.stages.fitting import fit_on_cpu, fit_on_gpu
 from fctfg.stages.networks import Networks
 from fctfg.stages.rollbacks import Rollbacks
 from fctfg.stages.wandb_log import WandbLog, mode_of
@@ -104,6 +108,20 @@ class TrainCommand(LightningCLI):
             default=False,
             help="refuse data and weights whose licence forbids commercial use, or is not known to allow it",
         )
+        parser.add_argument(
+            "--dry_run",
+            action=ActionYesNo,
+            nargs="?",
+            default=False,
+            help="train one batch of each phase and print sizes, memory and times; nothing is written",
+        )
+        parser.add_argument(
+            "--fit",
+            action=ActionYesNo,
+            nargs="?",
+            default=False,
+            help="print the largest data.batch_size that fits into memory; nothing is written",
+        )
         parser.add_class_arguments(Networks, "networks")
         parser.add_class_arguments(Safety, "safety")
         parser.link_arguments("networks", "model.init_args.networks")
@@ -113,6 +131,7 @@ class TrainCommand(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         parser.exit_on_error = False
+        self.arguments = list(args)
         try:
             self.config = parser.parse_args(args)
         except (ArgumentError, TypeError, ValueError) as error:
@@ -176,6 +195,8 @@ class TrainCommand(LightningCLI):
         found = ingredients(self.model, self.datamodule, self.folder if self.checkpoint else None)
         if self.config["commercial_safe"]:
             check_commercial_use(found)
+        if self.trial:
+            return self.trial_trainer(pl.Callback(), 1)
         self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.model.settings = _settings(self.plain)
         self.model.troubles = self.datamodule.troubles
@@ -183,13 +204,16 @@ class TrainCommand(LightningCLI):
         self.wandb = self._tracker()
         self.peers = PeersAlive()
         given = self.config_init["trainer"]["callbacks"] or []
+        speed = Speed()
         callbacks: list[pl.Callback] = [
+            speed,  # first, so that it sees what the others take
             *(given if isinstance(given, list) else [given]),
             LearningRates(self.config["cool_down"]),
             SkippedSteps(self.folder),
             Samples(self.folder / "samples"),
             Export(self.folder, self.plain, reduce(or_, found.values(), Licences())),
-            TrainingProgress(),
+            TrainingProgress(speed),
+            RunStatus(self.folder, self.arguments, speed),
             self.peers,
             Checkpoints(self.files, self.config["checkpoint_every"], self._best()),  # last: what it saves is exported
         ]
@@ -214,6 +238,54 @@ class TrainCommand(LightningCLI):
         """Whether the run has already reached the end that is asked for."""
         epochs, steps = self.trainer.max_epochs, self.trainer.max_steps
         return (epochs is not None and 0 <= epochs <= before.epochs) or 0 <= steps <= before.iterations
+
+    @property
+    def trial(self) -> bool:
+        """Whether nothing is to be trained in earnest."""
+        return bool(self.config["dry_run"] or self.config["fit"])
+
+    def trial_trainer(self, callback: pl.Callback, iterations: int) -> pl.Trainer:
+        """A trainer of one process for so many iterations and one validation batch, which writes nothing."""
+        devices = self.config["trainer"]["devices"]
+        return super().instantiate_trainer(
+            logger=False,
+            callbacks=[callback],
+            devices=devices[:1] if isinstance(devices, list) else 1,
+            num_nodes=1,
+            strategy="auto",
+            max_epochs=1,
+            max_steps=-1,
+            limit_train_batches=iterations,
+            limit_val_batches=1,
+            val_check_interval=1.0,
+            check_val_every_n_epoch=1,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+
+    def try_out(self) -> None:
+        """The dry run, or the search for the largest batch."""
+        if self.before is None:
+            self.model.check_start()
+        if not self.config["fit"]:
+            epochs = self.config["trainer"]["max_epochs"]
+            known = epochs is not None and epochs >= 0
+            show_dry_run(self.model, self.datamodule, self.trial_trainer, epochs if known else None)
+            return
+        on_gpu = self.trainer.strategy.root_device.type == "cuda"
+        size = (
+            fit_on_gpu(self.model, self.datamodule, self.trial_trainer)
+            if on_gpu
+            else fit_on_cpu(self.arguments, self.datamodule)
+        )
+        if not size:
+            raise FctfgError("not even one sample fits into memory; choose smaller networks, or fewer data.frames")
+        clips = " (as many as there are clips)" if size == len(self.datamodule.train) else ""
+        how = "tried out" if on_gpu else "predicted from the memory of smaller ones"
+        print(f"The largest batch that fits is {size}{clips}, {how}: --data.batch_size {size}")
 
     def fit(self) -> None:
         """Train, in a folder that no other process trains into meanwhile."""
@@ -325,7 +397,9 @@ def train(arguments: list[str]) -> None:
         FctfgError: data, weights or a checkpoint that cannot be used.
     """
     _quieten()
-    arguments = [re.sub("^--commercial-safe(?==|$)", "--commercial_safe", argument) for argument in arguments]
+    for name in ("commercial_safe", "dry_run"):
+        spelled = name.replace("_", "-")
+        arguments = [re.sub(f"^--{spelled}(?==|$)", f"--{name}", argument) for argument in arguments]
     argv, sys.argv = sys.argv, sys.argv[:1]  # Lightning warns when both are given
     try:
         command = TrainCommand(
@@ -349,6 +423,9 @@ def train(arguments: list[str]) -> None:
         )
     finally:
         sys.argv = argv
+    if command.trial:
+        command.try_out()
+        return
     try:
         with stop_at_once():
             command.fit()

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "fctfg"
 
 # A unit is a folder directly in fctfg/, or a file there. Files of one tier may import each other, folders may not.
 TIERS = (
-    {"errors", "atomic", "randomness", "ranges", "host_memory", "troubles"},
+    {"errors", "atomic", "randomness", "ranges", "host_memory", "run_state", "troubles"},
     {"media"},
     {"ops", "demo_corpus"},
     {"models"},
@@ -28,9 +28,12 @@ TIERS = (
         "bench_data",
         "bench_memory",
         "bench_networks",
+        "bench_peak",
+        "bench_train",
         "train",
         "continuation",
         "run_lock",
+        "runs",
         "setting_errors",
         "demo",
         "demo_result",

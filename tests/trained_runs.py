@@ -44,6 +44,12 @@ def checkpoint(place: Place, run: str) -> dict[str, Any]:
     return torch.load(place[1] / run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
+def numbers(place: Place, run: str) -> list[str]:
+    """The rows of a run's metrics that do not depend on the clock."""
+    rows = (place[1] / run / "metrics.csv").read_text().splitlines()
+    return [row for row in rows if ",speed/" not in row]
+
+
 def equal(one: Any, other: Any) -> bool:
     """Equal to the bit, through all containers."""
     if isinstance(one, torch.Tensor):

@@ -14,6 +14,7 @@ from fctfg.data.batch import Batch, Sample, to_batch
 from fctfg.data.dataset import TalkingClips, training_pictures
 from fctfg.data.loader import BatchLoader
 from fctfg.data.sampler import PositionSampler
+from fctfg.data.waiting import TimedLoader
 from fctfg.randomness import derive_seed
 from fctfg.ranges import check_range
 from fctfg.troubles import Troubles
@@ -112,8 +113,8 @@ class TalkingData(pl.LightningDataModule):
         """Batches that the run has begun: Lightning's count, which a checkpoint restores."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer else 0
 
-    def train_dataloader(self) -> BatchLoader:
-        return self._loader(self.train, self.batches_per_epoch, self._done)
+    def train_dataloader(self) -> TimedLoader:
+        return TimedLoader(self._loader(self.train, self.batches_per_epoch, self._done))
 
     def val_dataloader(self) -> BatchLoader:
         world = self.trainer.world_size if self.trainer else 1

@@ -195,6 +195,10 @@ class Stage(pl.LightningModule, ABC):
         """What a reader of the results must know (stand-ins for published weights)."""
         return []
 
+    def periods(self) -> dict[str, int]:
+        """Iterations from one computation of each lazy term to the next; the others are computed each time."""
+        return {}
+
     # ---- one iteration
 
     def on_fit_start(self) -> None:

@@ -105,7 +105,7 @@ def _seen(line: bytes, iteration: int, evaluated: bool) -> bool:
     """Whether a line is a row of the first `iteration` iterations (validation stands at the number that were done)."""
     try:
         (at, name, _), *_ = csv.reader([line.decode()])
-        return int(at) < iteration or (evaluated and int(at) == iteration and not name.startswith("train/"))
+        return int(at) < iteration or (evaluated and int(at) == iteration and not name.startswith(("train/", "speed/")))
     except (ValueError, csv.Error):  # half a line, or what a crash of the machine has left
         return False
 

@@ -124,6 +124,10 @@ class GeneratorStage(Stage):
             for network in (self.generator, self.discriminator)
         ]
 
+    def periods(self) -> dict[str, int]:
+        path_length = {"path_length": self.path_length_every} if self.path_length_weight else {}
+        return {"r1": self.r1_every, **path_length}
+
     def styles(self, count: int) -> Tensor:
         """W+ codes [count, L, D] of random latents, a share of them mixed from two at a random layer."""
         config = self.generator.config

@@ -263,6 +263,9 @@ class TalkingFaceStage(Stage):
             ),
         ]
 
+    def periods(self) -> dict[str, int]:
+        return {"r1": self.r1_every} if self.weights.adversarial else {}
+
     def terms(self, batch: Batch, output: Output) -> dict[str, Tensor]:
         """The six terms of the generator's side (Eq. 3-8), each a scalar; in training, a judge whose term has no weight
         is not asked."""
