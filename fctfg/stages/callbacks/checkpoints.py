@@ -67,6 +67,7 @@ class Checkpoints(pl.Callback):
         self.files, self.every, self.best = files, every, dict(best)
         self.failed = 0  # checkpoints that could not be written
         self._signals = StopSignals()
+        self._due = False  # whether a checkpoint is to be written as soon as can be
         self._records: dict[str, float] = {}  # the best value of each metric
         self._evaluate = False  # whether an evaluation was due, and not done, when the run was saved
         self._before_evaluation: dict[str, Any] = {}  # Lightning's count of batches evaluated
@@ -95,6 +96,7 @@ class Checkpoints(pl.Callback):
                 f"the {trainer.world_size} processes hold different weights, so nothing is saved; "
                 f"continue from {self.files.last}, and please report this"
             )
+        self._due = False
         self._evaluate = in_batch and evaluation_follows(trainer)
         if trainer.is_global_zero:
             content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
@@ -145,10 +147,12 @@ class Checkpoints(pl.Callback):
     ) -> None:
         loop = trainer.fit_loop.epoch_loop
         self._stop_if_asked(trainer)
-        if loop._should_accumulate() or _is_over(trainer):
-            return  # gradients are waiting, which no checkpoint holds; or the end follows at once
-        due = iterations_done(trainer) % self.every == 0 or (self.best and evaluation_follows(trainer))
-        if due and not loop._num_ready_batches_reached():  # the end of an epoch saves itself
+        self._due |= iterations_done(trainer) % self.every == 0
+        if loop._should_accumulate():
+            return  # gradients are waiting, which no checkpoint holds
+        if loop._num_ready_batches_reached() or _is_over(trainer):
+            return  # the end of the epoch or of the run follows, which is saved
+        if self._due or (self.best and evaluation_follows(trainer)):
             self.save(trainer, in_batch=True)
 
     def _stop_if_asked(self, trainer: pl.Trainer) -> None:
