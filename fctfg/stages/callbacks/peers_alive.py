@@ -17,10 +17,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch.distributed
+from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 BEAT = 2.0  # seconds between two signs of life
 DEAD = 30.0  # seconds without one after which a process counts as dead
+MEETING = timedelta(minutes=10)  # for all processes to have loaded what they train with
 GRACE = 10.0  # seconds that a process has to come out of a collective by itself
 _BROKEN = re.compile("gloo|nccl|connection|broken pipe|socket", re.IGNORECASE)
 
@@ -35,6 +37,7 @@ class Launcher(_SubprocessScriptLauncher):
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.cluster_environment.creates_processes_externally:
             self._call_children_scripts()
+        _set_num_threads_if_needed(num_processes=self.num_processes)
         try:
             return function(*args, **kwargs)
         except BaseException:
@@ -76,8 +79,9 @@ class Watch:
         self._beats = dict.fromkeys(range(1, world) if rank == 0 else (0,), -1)
         self._heard = dict.fromkeys(self._beats, time.monotonic())
         self._failures = 0  # of the store, in a row
-        torch.distributed.barrier()  # all names are there
-        self._names = [self._store.get(f"{self._prefix}/name/{peer}").decode() for peer in range(world)]
+        names = [f"{self._prefix}/name/{peer}" for peer in range(world)]
+        self._store.wait(names, MEETING)
+        self._names = [self._store.get(name).decode() for name in names]
         for work in (self._beat, self._judge):
             threading.Thread(target=work, name="peers", daemon=True).start()
 
