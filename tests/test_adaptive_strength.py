@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from trained_runs import CONFIGS, Place, arguments, checkpoint, equal
+from trained_runs import CONFIGS, Place, arguments, checkpoint, equal, numbers
 
 from fctfg.cli import main
 from fctfg.stages.adaptive_strength import AdaptiveAugmentation, AdaptiveStrength
@@ -57,9 +57,9 @@ def test_a_run_continues_with_its_strength_and_its_sums(place: Place) -> None:
     straight, cut = (checkpoint(place, run) for run in ("augmented", "augmented_cut"))
     assert equal(straight["state_dict"], cut["state_dict"])
     assert equal(straight["optimizer_states"], cut["optimizer_states"])
-    rows = (place[1] / "augmented" / "metrics.csv").read_text()
-    assert rows == (place[1] / "augmented_cut" / "metrics.csv").read_text()
-    assert "train/augment_strength" in rows
+    rows = numbers(place, "augmented")
+    assert rows == numbers(place, "augmented_cut")
+    assert any("train/augment_strength" in row for row in rows)
 
 
 def test_augmentation_can_be_switched_on_and_off_in_a_run(place: Place) -> None:
