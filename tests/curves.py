@@ -16,6 +16,7 @@ from trained_runs import STAGES, Place, arguments
 from fctfg.cli import main
 
 FILE = Path(__file__).with_name("curves.json")
+BESIDE = ("train/grad_norm_", "train/learning_rate", "train/skipped")  # what is no term of a loss
 ITERATIONS = 20
 SLOWER = ("--model.learning_rate=1e-5",)  # at 1e-4 the sync expert amplifies the last bit to 0.1 in ten iterations
 Curves = dict[str, dict[str, dict[str, float]]]  # stage -> term -> iteration -> value
@@ -31,7 +32,7 @@ def curves(place: Place) -> Curves:
         terms = found.setdefault(stage, {})
         for row in (place[1] / stage / "metrics.csv").read_text().splitlines()[1:]:
             step, name, value, *_ = row.split(",")
-            if name.startswith("train/"):
+            if name.startswith("train/") and not name.startswith(BESIDE):
                 terms.setdefault(name.removeprefix("train/"), {})[step] = float(f"{float(value):.6g}")
     return found
 
