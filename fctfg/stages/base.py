@@ -252,16 +252,13 @@ class Stage(pl.LightningModule, ABC):
         norms = gradient_norms(networks)
         guard(optimizer, norms, self.safety.gradient_clip)
         statistics.settle(optimizer.found_inf)  # type: ignore[attr-defined]
-        self.watched |= {f"grad_norm_{name}": norm for name, norm in norms.items()}
+        self.log_terms("train", {f"grad_norm_{name}": norm for name, norm in norms.items()})
         # Lightning counts the steps of all optimisers, but what a user calls a step is an iteration
         loop = self.trainer.fit_loop.epoch_loop
         steps = loop.automatic_optimization.optim_progress.optimizer.step.total
         if not self.automatic_optimization:
             steps = loop.manual_optimization.optim_step_progress.total
         steps.ready, steps.completed = self.iteration + 1, self.iteration
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.log_terms("train", {name: norm for name, norm in self.watched.items() if name.startswith("grad_norm_")})
 
     def on_validation_end(self) -> None:
         metrics = self.trainer.callback_metrics

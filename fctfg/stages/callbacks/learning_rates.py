@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Any
 
 import pytorch_lightning as pl
@@ -41,7 +42,7 @@ def named_rates(module: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) 
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             places = [names[parameter] for parameter in group["params"]]
-            common = [parts[0] for parts in zip(*places, strict=False) if len(set(parts)) == 1]
+            common = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*places, strict=False))]
             inner = common[: len(common) - (len(places) == 1)]  # a lone parameter's name is no network's
             found["_".join(["learning_rate", *inner[-1:]])] = float(group["lr"])
     return found

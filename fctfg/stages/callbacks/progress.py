@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytorch_lightning as pl
@@ -133,9 +134,7 @@ class TrainingProgress(ProgressBar):
             self._live.update(Group(self._bar, Text(speed), Text(terms)))
         else:
             total = "" if self._total is None else f"/{self._total}"
-            self._console.print(
-                f"iteration {done}{total} | {speed} | {terms}", highlight=False, markup=False, soft_wrap=True
-            )
+            self._print(f"iteration {done}{total} | {speed} | {terms}")
 
     def _figures(self, trainer: pl.Trainer, stage: Stage) -> tuple[str, str]:
         """The speed since some lines ago, and the present terms."""
@@ -157,7 +156,11 @@ class TrainingProgress(ProgressBar):
             return
         shown = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
         line = " ".join(f"{k} {v:.4g}" for k, v in shown.items())
-        self._console.print(f"epoch {trainer.current_epoch} | {line}", highlight=False, markup=False, soft_wrap=True)
+        self._print(f"epoch {trainer.current_epoch} | {line}")
+
+    def _print(self, line: str) -> None:
+        with suppress(OSError):  # it goes to a file, whose disk is full
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop_bar()
