@@ -39,6 +39,7 @@ from fctfg.ranges import check_range
 from fctfg.setting_errors import explain
 from fctfg.stages import STAGES
 from fctfg.stages.base import Stage, say
+from fctfg.stages.batch_norm_sync import BatchNormSync
 from fctfg.stages.callbacks.export import Export, ingredients
 from fctfg.stages.callbacks.last_checkpoint import LastCheckpoint
 from fctfg.stages.callbacks.learning_rates import LearningRates
@@ -103,6 +104,8 @@ class TrainCommand(LightningCLI):
         for name, default in OWN_SETTINGS.items():
             if self.config["trainer"][name] != default:
                 raise UsageError(f"trainer.{name}: fctfg train sets it itself; leave it out")
+        if self.config["trainer"]["accumulate_grad_batches"] != 1:
+            raise UsageError("trainer.accumulate_grad_batches: set data.accumulate instead, which all stages know")
         run = self.config["run"]
         if not run or Path(run).is_absolute() or ".." in Path(run).parts or Path(run) == Path("."):
             raise UsageError(f"run={run!r}: it is the name of a folder below --runs, such as 'talking_face'")
@@ -148,6 +151,8 @@ class TrainCommand(LightningCLI):
             TrainingProgress(),
             LastCheckpoint(self.folder / "checkpoints"),  # last: what it saves has been exported
         ]
+        settings = self.config_init["trainer"]
+        synced, plugins = settings["sync_batchnorm"], settings["plugins"] or []
         trainer = super().instantiate_trainer(
             default_root_dir=str(self.folder),
             logger=[CsvLog(self.folder / "metrics.csv"), self.wandb],
@@ -156,11 +161,15 @@ class TrainCommand(LightningCLI):
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             enable_model_summary=False,
+            sync_batchnorm=False,  # torch's is for GPUs only
+            plugins=[*(plugins if isinstance(plugins, list) else [plugins]), *([BatchNormSync()] if synced else [])],
             **kwargs,
         )
-        if isinstance(trainer.strategy, DDPStrategy) and not self.model.automatic_optimization:
-            # two networks take turns, so that each backward pass leaves the other's parameters out
-            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+        if isinstance(trainer.strategy, DDPStrategy):
+            options = trainer.strategy._ddp_kwargs
+            # where two networks take turns, each backward pass leaves the other's parameters out
+            options.setdefault("find_unused_parameters", self.model.takes_turns)
+            options.setdefault("broadcast_buffers", not synced)  # synced statistics agree as they are
         return trainer
 
     def _check_continuation(self) -> None:

@@ -13,8 +13,9 @@ class PositionSampler(Sampler[list[Key]]):
     """A batch sampler that yields positions, `(epoch, index)`; the data set turns a position into a sample.
 
     An epoch is a fixed number of batches (a "tick"), not a pass over the clips. Where an iteration begins is asked of
-    `done` each time: a continued run goes on with the batch that comes next. The ranks take turns within each batch, so
-    the samples of an epoch do not depend on anything but the number of processes.
+    `done` each time: a continued run goes on with the batch that comes next. The samples of an iteration are dealt to
+    the ranks like cards, so N ranks with batches of B see in every iteration what one with batches of N * B sees; and
+    where groups of images share a statistic (`fctfg.models.discriminator`), the groups are the same.
 
     Args:
         batches: batches per epoch and process.
@@ -41,5 +42,5 @@ class PositionSampler(Sampler[list[Key]]):
         return (self._batch(epoch, batch) for batch in range(first, self.batches))
 
     def _batch(self, epoch: int, batch: int) -> list[Key]:
-        start = (batch * self.world + self.rank) * self.batch_size
-        return [(epoch, start + i) for i in range(self.batch_size)]
+        start = batch * self.world * self.batch_size + self.rank
+        return [(epoch, start + i * self.world) for i in range(self.batch_size)]

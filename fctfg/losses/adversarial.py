@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fctfg.ops.convolution import no_weight_gradients
 from fctfg.ops.precision import precise
+from fctfg.ops.processes import gather
 
 
 def d_logistic(real: Tensor, fake: Tensor) -> Tensor:
@@ -78,6 +79,8 @@ def path_length_penalty(
     length = || J_w^T y || with y = noise / sqrt(H W), averaged over layers under the root;
     a = mean + decay (E[length] - mean);  L = E[(length - a)^2]        (StyleGAN2, Eq. 4)
 
+    The running mean takes in the images of all processes that train together.
+
     Args:
         images: [B, 3, H, W], made from ``w`` without autocast.
         w: [B, D] or [B, L, D], part of the graph of the images.
@@ -96,5 +99,5 @@ def path_length_penalty(
             (gradient,) = torch.autograd.grad(projection, w, create_graph=True)
         lengths = gradient.square().sum(-1)
         lengths = (lengths.mean(1) if w.ndim == 3 else lengths).sqrt()
-        mean = mean_path_length + decay * (lengths.mean() - mean_path_length)
+        mean = mean_path_length + decay * (gather(lengths).mean() - mean_path_length)
         return (lengths - mean).square().mean(), mean.detach()

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fctfg.ops.precision import precise
+
 
 def arcface_margin(cosine: Tensor, labels: Tensor, margin: float = 0.5, scale: float = 64.0) -> Tensor:
     """Cross entropy of cosines, after the own class's angle was enlarged by a margin.
@@ -23,7 +25,7 @@ def arcface_margin(cosine: Tensor, labels: Tensor, margin: float = 0.5, scale: f
     Returns:
         a scalar.
     """
-    cosine = cosine.float()
+    cosine = precise(cosine)
     own = cosine.gather(1, labels[:, None])  # [B, 1]
     sine = (1 - own.square()).clamp_min(1e-12).sqrt()
     shifted = own * math.cos(margin) - sine * math.sin(margin)  # cos(t + m)

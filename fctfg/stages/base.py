@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar, TypeVar
 
@@ -19,6 +19,7 @@ from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
 from fctfg.models.experts.arcface import ArcFace
 from fctfg.models.experts.arcface_onnx import ArcFaceONNX
+from fctfg.ops.draws import Draws
 from fctfg.randomness import derive_seed
 from fctfg.stages.networks import Networks
 from fctfg.weights.artifact import Artifact, build, load_into
@@ -26,6 +27,12 @@ from fctfg.weights.config_json import config_differences, config_to_dict
 from fctfg.weights.opening import open_weights
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def mean_terms(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The means of scalars by name over the parts of a batch, all of which have the same names; detached."""
+    return {name: torch.stack([part[name].detach() for part in parts]).mean() for name in parts[0]}
+
 
 say = rank_zero_only(logging.getLogger("fctfg").info)
 
@@ -52,6 +59,7 @@ class Stage(pl.LightningModule, ABC):
     roles: ClassVar[tuple[str, ...]] = ()  # the keys of `init_from`
     follows_data: ClassVar[bool] = True  # whether a run may go on with other data
     trains_on_source: ClassVar[bool] = False  # whether the source is one of the pictures trained on
+    takes_turns: ClassVar[bool] = False  # whether two networks are trained in turns
 
     def __init__(self, networks: Networks, init_from: dict[str, str] | None = None, seed: int = 0) -> None:
         super().__init__()
@@ -61,6 +69,8 @@ class Stage(pl.LightningModule, ABC):
         self.frozen: dict[str, str | None] = {}
         self.taken: dict[str, str] = {}  # role -> sha256 of the file that it was
         self.settings: dict[str, Any] = {}
+        self.automatic_optimization = False
+        self._part = 0, 1  # which part of the batch is in hand, of how many
         self._artifacts: dict[str, Artifact] = {}  # by role, until training begins
         unknown = sorted(set(self.init_from) - set(self.roles))
         if unknown:
@@ -199,7 +209,8 @@ class Stage(pl.LightningModule, ABC):
         """Log under `part/term`, against the iteration.
 
         Validation's terms are averaged over its batches. Training's go to the loggers every `log_every_n_steps`
-        iterations, each with the values of that very iteration (`self.log` would repeat a lazy term's last value).
+        iterations, averaged over the processes, which exchange them in these iterations only; each with the values of
+        that very iteration (`self.log` would repeat a lazy term's last value). The progress shows the first process's.
         """
         if part == "val":
             for name, value in terms.items():
@@ -208,16 +219,50 @@ class Stage(pl.LightningModule, ABC):
             return
         for name, value in terms.items():
             self.log(f"{part}/{name}", value, on_step=True, logger=False, **options)
-        if self.iteration % self.trainer.log_every_n_steps == 0 and self.global_rank == 0:  # type: ignore[attr-defined]
-            values = {f"{part}/{name}": float(value) for name, value in terms.items()}
-            for logger in self.loggers:
-                logger.log_metrics(values, step=self.iteration)
+        if self.iteration % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            own = [torch.as_tensor(value, dtype=torch.float32, device=self.device) for value in terms.values()]
+            values = self.trainer.strategy.reduce(torch.stack(own), reduce_op="mean").tolist()
+            if self.global_rank == 0:
+                named = dict(zip((f"{part}/{name}" for name in terms), values, strict=True))
+                for logger in self.loggers:
+                    logger.log_metrics(named, step=self.iteration)
 
-    def descend(self, loss: Tensor, optimizer: Any) -> None:
-        """One optimiser step on `loss` (manual optimisation)."""
-        optimizer.zero_grad(set_to_none=True)
-        self.differentiate(loss)
-        optimizer.step()
+    def train_part(self, batch: Batch) -> dict[str, Tensor]:
+        """Add the gradients of a part of the batch (`parts`); returns terms to watch. For stages of one optimiser."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """An iteration of a stage of one optimiser: its gradients, averaged over parts and processes, and one step."""
+        optimizer = self.optimizers()
+        optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
+        terms = mean_terms([self.train_part(part) for part in self.parts(batch)])
+        optimizer.step()  # type: ignore[union-attr]
+        self.log_terms("train", terms, prog_bar=True)
+
+    def parts(self, batch: Batch) -> Iterator[Batch]:
+        """The batches of `data.batch_size` that a batch is taken in, one after the other.
+
+        While one is in hand, `accumulate` and `draws` know which. The k-th has every `data.accumulate`-th sample from
+        the k-th on, as the ranks have, so that the minibatch statistics' groups are those of the whole.
+        """
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, TalkingData)
+        for number in range(data.accumulate):
+            self._part = number, data.accumulate
+            yield Batch(*(field[number :: data.accumulate] for field in batch))
+        self._part = 0, 1
+
+    def draws(self, purpose: str, count: int) -> Draws:
+        """What is random of `count` samples or images of the part in hand.
+
+        Row i of process r, in part k of A, has the number i * A * N + k * N + r among those of all N processes; what is
+        drawn depends on the run's seed, the iteration, the purpose and this number alone. So N processes that
+        accumulate A batches of B draw what one process with a batch of A * N * B draws.
+        """
+        number, parts = self._part
+        processes = self.trainer.world_size
+        rows = torch.arange(count, device=self.device) * (parts * processes) + number * processes + self.global_rank
+        return Draws.of_rows(derive_seed(self.seed, "step", self.iteration, purpose), rows)
 
     def differentiate(self, loss: Tensor) -> None:
         """Add the gradients of `loss` to the parameters'; each operation in the precision that its forward pass had.
@@ -228,16 +273,20 @@ class Stage(pl.LightningModule, ABC):
             self.manual_backward(loss)
 
     def accumulate(self, loss: Tensor, last: bool) -> None:
-        """Add the gradients of a part of a loss; the processes exchange gradients with the last part only.
+        """Add the gradients of a term of a loss, a mean over the samples of the part in hand.
+
+        The processes exchange gradients with the last term of the last part only. What follows looks at the gradients
+        of the whole iteration: their norms, what guards and clips them, and then the optimiser's step.
 
         Args:
-            loss: a part; its graph is freed.
-            last: whether no other part follows; that one must reach every parameter that any part reaches.
+            loss: a term; its graph is freed.
+            last: whether no other term follows; that one must reach every parameter that any term reaches.
         """
+        number, parts = self._part
         model = self.trainer.strategy.model
-        alone = isinstance(model, DistributedDataParallel) and not last
+        alone = isinstance(model, DistributedDataParallel) and not (last and number == parts - 1)
         with model.no_sync() if alone else nullcontext():  # type: ignore[union-attr, operator]
-            self.differentiate(loss)
+            self.differentiate(loss / parts)
 
     # ---- checkpoints
 

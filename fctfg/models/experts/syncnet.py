@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fctfg.models.audio_encoder import LAYERS, ConvSpec, conv_stack
+from fctfg.ops.precision import precise
 from fctfg.ops.similarity import ARCFACE_TEMPLATE, invert_similarity, pixel_points, similarity_from_points, warp
 
 FRAMES = 5  # of one window
@@ -74,11 +75,11 @@ class SyncNet(nn.Module):
 
     def embed_audio(self, mel: Tensor) -> Tensor:
         """Mel windows [B, 1, 80, 16] -> unit vectors [B, dim]."""
-        return F.normalize(self.audio_encoder(mel).flatten(1).float(), dim=1)
+        return F.normalize(precise(self.audio_encoder(mel).flatten(1)), dim=1)
 
     def embed_faces(self, faces: Tensor) -> Tensor:
         """Mouths [B, 15, 48, 96] of :meth:`mouths` -> unit vectors [B, dim]."""
-        return F.normalize(self.face_encoder(faces).flatten(1).float(), dim=1)
+        return F.normalize(precise(self.face_encoder(faces).flatten(1)), dim=1)
 
     def forward(self, mel: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
         """Embed sound and mouths.
@@ -88,7 +89,7 @@ class SyncNet(nn.Module):
             faces: [B, 15, 48, 96], five BGR frames in [0, 1].
 
         Returns:
-            (audio [B, dim], face [B, dim]), float32 of unit length.
+            (audio [B, dim], face [B, dim]) of unit length, float32 or finer.
         """
         return self.embed_audio(mel), self.embed_faces(faces)
 
@@ -111,7 +112,7 @@ class SyncNet(nn.Module):
                 f"not {list(frames.shape)} and {list(points.shape)}"
             )
         height, width = frames.shape[-2:]
-        pixels = pixel_points(points.flatten(0, 1).float(), height, width)
+        pixels = pixel_points(precise(points.flatten(0, 1)), height, width)
         matrix = invert_similarity(similarity_from_points(pixels, self.template))  # face -> frame
         half = FACE_SIZE // 2
         down = matrix.new_tensor([0.0, half])
