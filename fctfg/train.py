@@ -166,10 +166,8 @@ class TrainCommand(LightningCLI):
             **kwargs,
         )
         if isinstance(trainer.strategy, DDPStrategy):
-            options = trainer.strategy._ddp_kwargs
             # where two networks take turns, each backward pass leaves the other's parameters out
-            options.setdefault("find_unused_parameters", self.model.takes_turns)
-            options.setdefault("broadcast_buffers", not synced)  # synced statistics agree as they are
+            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", self.model.takes_turns)
         return trainer
 
     def _check_continuation(self) -> None:

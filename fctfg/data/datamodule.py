@@ -102,9 +102,11 @@ class TalkingData(pl.LightningDataModule):
         return BatchLoader(data, sampler, self.num_workers, pin=on_gpu)
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:
-        """What a step sees; augmentation is done here, on the device."""
-        changed = self.trainer is not None and self.trainer.training
-        return to_batch(batch, self.frames, changed)
+        """What a step sees, in the precision that it computes in; augmentation is done here, on the device."""
+        if self.trainer is None:
+            return to_batch(batch, self.frames, False)
+        made: Batch = self.trainer.precision_plugin.convert_input(to_batch(batch, self.frames, self.trainer.training))
+        return made
 
     def _done(self) -> int:
         """Batches that the run has begun: Lightning's count, which a checkpoint restores."""

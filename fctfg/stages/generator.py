@@ -15,6 +15,7 @@ from fctfg.models.discriminator import Discriminator
 from fctfg.models.stylegan2 import Generator
 from fctfg.ops.draws import Draws
 from fctfg.ops.precision import precise
+from fctfg.randomness import derive_seed
 from fctfg.ranges import check_range
 from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_gradients
@@ -110,7 +111,7 @@ class GeneratorStage(Stage):
 
     def styles(self, draws: Draws) -> Tensor:
         """W+ codes [N, L, D] of random latents, a share of them mixed from two at a random layer."""
-        z = draws.normal("z", 2, self.generator.config.style_dim)
+        z = draws.normal("z", 2, self.generator.config.style_dim).to(self.dtype)
         w = self.generator.mapping(z.flatten(0, 1)).unflatten(0, (-1, 2, 1))  # [N, 2, 1, D]
         layers = self.generator.n_styles
         mixed = draws.uniform("mixed") < self.style_mixing
@@ -177,8 +178,9 @@ class GeneratorStage(Stage):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The discriminator on held-out faces: when `val/real_score` falls behind `train/real_score`, it memorises."""
-        draw = torch.Generator(self.device).manual_seed(batch_idx)
-        z = torch.randn(len(batch.source), self.generator.config.style_dim, generator=draw, device=self.device)
+        rows = torch.arange(len(batch.source), device=self.device) * self.trainer.world_size + self.global_rank
+        draws = Draws.of_rows(derive_seed("validation", batch_idx), rows)
+        z = draws.normal("z", self.generator.config.style_dim).to(self.dtype)
         fake = self.generator_ema(self._repeat(self.generator_ema.mapping(z)))
         terms = {"real_score": self.discriminator(batch.source).mean(), "fake_score": self.discriminator(fake).mean()}
         self.log_terms("val", terms, batch_size=len(z), prog_bar=True)
@@ -192,7 +194,7 @@ class GeneratorStage(Stage):
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         draw = torch.Generator(self.device).manual_seed(0)
-        z = torch.randn(32, self.generator.config.style_dim, generator=draw, device=self.device)
+        z = torch.randn(32, self.generator.config.style_dim, generator=draw, device=self.device).to(self.dtype)
         w = self.generator_ema.mapping(z)
         mean = w.mean(0, keepdim=True)
         truncated = mean + 0.7 * (w - mean)

@@ -79,7 +79,8 @@ class IdentityExpert(Stage):
     def train_part(self, batch: Batch) -> dict[str, Tensor]:
         images = torch.stack([batch.source, batch.driving[:, 0]], dim=1).flatten(0, 1)
         points = torch.stack([batch.source_points, batch.points[:, 0]], dim=1).flatten(0, 1)
-        cosine = self._embed(images, points, self.draws("faces", len(images))) @ F.normalize(self.centers).T
+        draws = self.draws("faces", len(batch.source)).repeat(2)
+        cosine = self._embed(images, points, draws) @ F.normalize(self.centers).T
         labels = batch.identity.repeat_interleave(2)
         loss = arcface_margin(cosine, labels, self.margin, self.scale)
         self.accumulate(loss, last=True)
