@@ -1,7 +1,7 @@
 """What a run does to its weights, recorded from inside of `fctfg train`; and two processes that run it together.
 
-As a program, `python -m gradient_record FILE`, it is one of the two: the file is a JSON list of command lines, which are
-run one after the other.
+As a program, `python -m gradient_record FILE`, it is one of the two: the file is a JSON list of command lines, which it
+runs one after the other.
 """
 
 import json

@@ -1,18 +1,17 @@
 """Two processes with batches of B are one process with batches of 2 B: gradients, weights, averages and logs."""
 
 import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from gradient_record import run_in_two
 from torch import Tensor
-from trained_runs import STAGES, Place, arguments, checkpoint
+from trained_runs import STAGES, Place, arguments, checkpoint, equal
 
 from fctfg.cli import main
 
-pytestmark = pytest.mark.usefixtures("untracked")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untracked")]
 
 BATCH = 4  # a multiple of the discriminator's groups
 LAZY = ("--model.init_args.r1_every=2",)
@@ -73,11 +72,58 @@ def pair(place: Place) -> Place:
     return place
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.fixture(scope="module", params=STAGES)
+def stage(pair: Place, request: pytest.FixtureRequest) -> str:
+    """Each stage in turn, trained by one process with batches of 2 B beside the two."""
+    name: str = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "disabled")
+        assert main(command(pair, name, f"{name}_alone", 2 * BATCH)) == 0
+    return name
+
+
 def test_two_processes_have_the_gradients_of_one(pair: Place, stage: str) -> None:
-    assert main(command(pair, stage, f"{stage}_alone", 2 * BATCH)) == 0
+    """At every optimiser step: that of the generator's side and of the discriminator's, with and without lazy terms."""
     alone, ranks = gradients(pair, f"{stage}_alone"), gradients(pair, f"{stage}_ranks")
     assert len(alone) == len(ranks) == (6 if stage in ("generator", "talking_face") else 3)
-    worst = [difference(one, two) for one, two in zip(alone, ranks, strict=True)]
-    print(stage, ["%.1e" % value for value in worst])
-    assert max(worst) < TOLERANCE
+    assert max(difference(one, two) for one, two in zip(alone, ranks, strict=True)) < TOLERANCE
+    second = gradients(pair, f"{stage}_ranks", rank=1)
+    assert equal(ranks, second)  # to the bit: the processes never drift apart
+
+
+def test_two_processes_have_the_weights_of_one(pair: Place, stage: str) -> None:
+    """And their moving averages, the running path length, the statistics of batch norms."""
+    alone, ranks = (checkpoint(pair, f"{stage}_{name}")["state_dict"] for name in ("alone", "ranks"))
+    assert alone.keys() == ranks.keys()
+    for name, value in alone.items():
+        torch.testing.assert_close(ranks[name], value, rtol=1e-6, atol=1e-6, msg=name)
+
+
+def test_two_processes_log_what_one_logs(pair: Place, stage: str) -> None:
+    """Terms of training and of validation are averaged over the processes (those of training in float32)."""
+    alone, ranks = logged(pair, f"{stage}_alone"), logged(pair, f"{stage}_ranks")
+    assert {name.split("/")[0] for _, name in alone} == {"train", "val"}
+    assert ranks == pytest.approx(alone, rel=1e-5, abs=1e-6)
+
+
+def test_only_the_first_process_writes(pair: Place, stage: str) -> None:
+    assert (pair[1] / f"{stage}_ranks" / "export" / "card.json").is_file()
+    assert [path for path in (pair[1] / "second").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("kind", ["generator", "encoder", "hypernetwork", "talking_face"])
+def test_accumulated_batches_have_the_gradients_of_one(place: Place, kind: str) -> None:
+    """Two batches of B in an iteration against one of 2 B, but for what batch norms see of a batch."""
+    split = ("--data.accumulate=2", "--data.batch_size=4")
+    # the running path length takes a batch at a time, which moves the penalty's target by a hundredth of a difference
+    steady = ("--model.init_args.path_length_decay=0",) if kind == "generator" else ()
+    for name, more in (("whole", ()), ("parts", split)):
+        assert main(command(place, kind, f"{kind}_{name}", 2 * BATCH, *steady, *more, still_norms=True)) == 0
+    whole, parts = gradients(place, f"{kind}_whole"), gradients(place, f"{kind}_parts")
+    assert len(whole) == len(parts) == (6 if kind in ("generator", "talking_face") else 3)
+    assert max(difference(one, two) for one, two in zip(whole, parts, strict=True)) < TOLERANCE
+    one, two = (checkpoint(place, f"{kind}_{name}") for name in ("whole", "parts"))
+    assert one["loops"] == two["loops"]  # iterations, and the optimisers' steps, are counted alike
+    for name, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], value, rtol=1e-6, atol=1e-6, msg=name)
+    assert logged(place, f"{kind}_parts") == pytest.approx(logged(place, f"{kind}_whole"), rel=1e-5, abs=1e-6)

@@ -208,9 +208,10 @@ class Stage(pl.LightningModule, ABC):
     def log_terms(self, part: str, terms: Mapping[str, Tensor | float], **options: Any) -> None:
         """Log under `part/term`, against the iteration.
 
-        Validation's terms are averaged over the batches of all processes, by `batch_size`. Training's go to the loggers every `log_every_n_steps`
-        iterations, averaged over the processes, which exchange them in these iterations only; each with the values of
-        that very iteration (`self.log` would repeat a lazy term's last value). The progress shows the first process's.
+        Validation's terms are averaged over the batches of all processes, by `batch_size`. Training's go to the loggers
+        every `log_every_n_steps` iterations, averaged over the processes, which exchange them in these iterations only;
+        each with the values of that very iteration (`self.log` would repeat a lazy term's last value). The progress
+        shows the first process's.
         """
         if part == "val":
             if "batch_size" in options:  # Lightning 2.6.6 averages these weights over the processes in whole numbers
