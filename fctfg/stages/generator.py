@@ -178,8 +178,9 @@ class GeneratorStage(Stage):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The discriminator on held-out faces: when `val/real_score` falls behind `train/real_score`, it memorises."""
-        rows = torch.arange(len(batch.source), device=self.device) * self.trainer.world_size + self.global_rank
-        draws = Draws.of_rows(derive_seed("validation", batch_idx), rows)
+        first = batch_idx * len(batch.source)
+        rows = torch.arange(first, first + len(batch.source), device=self.device)
+        draws = Draws.of_rows(derive_seed("validation"), rows * self.trainer.world_size + self.global_rank)
         z = draws.normal("z", self.generator.config.style_dim).to(self.dtype)
         fake = self.generator_ema(self._repeat(self.generator_ema.mapping(z)))
         terms = {"real_score": self.discriminator(batch.source).mean(), "fake_score": self.discriminator(fake).mean()}
