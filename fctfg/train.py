@@ -37,6 +37,7 @@ from fctfg.run_lock import held
 from fctfg.setting_errors import explain
 from fctfg.stages import STAGES
 from fctfg.stages.base import Stage, say
+from fctfg.stages.batch_norm_sync import BatchNormSync
 from fctfg.stages.callbacks.checkpoints import Checkpoints, warn
 from fctfg.stages.callbacks.export import Export, exported_iterations, ingredients
 from fctfg.stages.callbacks.learning_rates import LearningRates
@@ -150,6 +151,8 @@ class TrainCommand(LightningCLI):
                 raise UsageError(f"trainer.{name}: fctfg train sets it itself; leave it out")
         if self.config["trainer"]["gradient_clip_val"] is not None:
             raise UsageError("trainer.gradient_clip_val: stages with two networks refuse it; set safety.gradient_clip")
+        if self.config["trainer"]["accumulate_grad_batches"] != 1:
+            raise UsageError("trainer.accumulate_grad_batches: set data.accumulate instead, which all stages know")
         run = self.config["run"]
         if not run or Path(run).is_absolute() or ".." in Path(run).parts or Path(run) == Path("."):
             raise UsageError(f"run={run!r}: it is the name of a folder below --runs, such as 'talking_face'")
@@ -217,6 +220,8 @@ class TrainCommand(LightningCLI):
             self.peers,
             Checkpoints(self.files, self.config["checkpoint_every"], self._best()),  # last: what it saves is exported
         ]
+        settings = self.config_init["trainer"]
+        synced, plugins = settings["sync_batchnorm"], settings["plugins"] or []
         trainer = super().instantiate_trainer(
             default_root_dir=str(self.folder),
             logger=[CsvLog(self.folder / "metrics.csv", self.model.troubles), self.wandb],
@@ -225,13 +230,15 @@ class TrainCommand(LightningCLI):
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             enable_model_summary=False,
+            sync_batchnorm=False,  # torch's is for GPUs only
+            plugins=[*(plugins if isinstance(plugins, list) else [plugins]), *([BatchNormSync()] if synced else [])],
             **kwargs,
         )
         if isinstance(before := trainer.strategy.launcher, _SubprocessScriptLauncher):
             trainer.strategy._launcher = Launcher(before.cluster_environment, before.num_processes, before.num_nodes)
-        if isinstance(trainer.strategy, DDPStrategy) and not self.model.automatic_optimization:
-            # two networks take turns, so that each backward pass leaves the other's parameters out
-            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+        if isinstance(trainer.strategy, DDPStrategy):
+            # where two networks take turns, each backward pass leaves the other's parameters out
+            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", self.model.takes_turns)
         return trainer
 
     def _is_complete(self, before: Begun) -> bool:

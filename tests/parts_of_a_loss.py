@@ -19,7 +19,7 @@ def pictures(iteration: int, rank: int) -> tuple[Tensor, Tensor]:
 class Half(pl.LightningModule):
     """The discriminator's half of an adversarial stage, beside a parameter that it leaves alone."""
 
-    accumulate, differentiate = Stage.accumulate, Stage.differentiate
+    accumulate, differentiate, _part = Stage.accumulate, Stage.differentiate, (0, 1)
 
     def __init__(self) -> None:
         super().__init__()

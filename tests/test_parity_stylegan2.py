@@ -9,6 +9,7 @@ from numpy_layers import Weights, conv, equal_linear, leaky_relu, numpy_weights,
 
 from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
 from fctfg.models.stylegan2 import Generator, GeneratorConfig, StyledConv, ToRGB
+from fctfg.ops.draws import Draws
 
 CONFIG = GeneratorConfig(resolution=16, style_dim=6, n_mlp=3, channel_base=64, channel_max=8)
 TAPS = np.array([1.0, 3.0, 3.0, 1.0]) / 8
@@ -136,16 +137,17 @@ def test_the_synthesis_network_with_weight_offsets(sources: int) -> None:
 
 def test_random_noise_is_drawn_per_image_and_pixel_and_added_with_the_layers_strength() -> None:
     layer = randomized(StyledConv(3, 2, 6))
+    drawn = Draws(torch.tensor([3, 4])).normal("noise_7", 1, 32, 32)
     with torch.no_grad():
         layer.conv.weight.zero_()  # nothing but noise and bias is left
-        y = layer(torch.zeros(2, 3, 32, 32).double(), torch.ones(2, 6).double(), None) / 2**0.5
+        y = layer(torch.zeros(2, 3, 32, 32).double(), torch.ones(2, 6).double(), drawn) / 2**0.5
         added = torch.where(y > 0, y, y / 0.2) - layer.activate.bias[:, None, None]
     torch.testing.assert_close(added[:, 0], added[:, 1])  # the same for all channels
     assert not torch.equal(added[0], added[1])
     noise = added[:, 0] / layer.noise.weight.detach()
     assert noise.std().item() == pytest.approx(1, abs=0.1)
     assert noise.mean().item() == pytest.approx(0, abs=0.1)
-    assert noise.unique().numel() == noise.numel()
+    assert noise.unique().numel() > 0.98 * noise.numel()  # of 65,536 levels
 
 
 def judged(images: np.ndarray, w: Weights) -> np.ndarray:

@@ -131,7 +131,8 @@ def _divide(batch: Sample) -> list[Sample]:
 def test_two_ranks_see_the_batches_of_one(root: Path, workers: int) -> None:
     alone = [flat(one) for batch in BatchLoader(clips(root), PositionSampler(4, 6), workers) for one in _divide(batch)]
     ranks = [list(BatchLoader(clips(root), PositionSampler(4, 3, rank, 2), workers)) for rank in range(2)]
-    together = [flat(one) for pair in zip(*ranks, strict=True) for batch in pair for one in _divide(batch)]
+    dealt = [one for pair in zip(*ranks, strict=True) for both in zip(*map(_divide, pair), strict=True) for one in both]
+    together = [flat(one) for one in dealt]
     assert torch.equal(torch.stack(together), torch.stack(alone))
 
 

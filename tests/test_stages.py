@@ -17,6 +17,7 @@ from fctfg.losses.weighted import weighted
 from fctfg.models.audio_encoder import AudioEncoder
 from fctfg.models.discriminator import Discriminator
 from fctfg.models.experts.syncnet import SyncNet
+from fctfg.ops.draws import Draws
 from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_gradients
 from fctfg.stages.generator import GeneratorStage
@@ -321,7 +322,7 @@ def test_r1_comes_every_sixteenth_iteration_scaled_by_its_period() -> None:
 def test_styles_mix_two_latents_at_one_layer() -> None:
     stage = GeneratorStage(micro(), style_mixing=0.5)
     torch.manual_seed(0)
-    codes = stage.styles(200)  # [200, L, D]
+    codes = stage.styles(Draws(torch.arange(200)))  # [200, L, D]
     changes = (codes[:, 1:] != codes[:, :-1]).any(-1).sum(1)
     assert set(changes.tolist()) == {0, 1}
     assert 70 < int((changes == 1).sum()) < 130
@@ -356,7 +357,7 @@ def test_sync_expert_sees_every_window_with_its_own_sound() -> None:
 def test_varied_windows_stay_in_place_and_in_range() -> None:
     torch.manual_seed(0)
     data = batch()
-    seen = vary(data)
+    seen = vary(data, Draws(torch.arange(2)))
     assert (seen.points - data.points).abs().max() < 0.06
     assert not torch.equal(seen.points, data.points)
     assert seen.driving.abs().max() <= 1 and seen.mel.abs().max() <= 4

@@ -25,7 +25,10 @@ class TalkingData(pl.LightningDataModule):
 
     Args:
         root: folder written by `fctfg prepare`.
-        batch_size: samples per process and iteration.
+        batch_size: samples that a process takes at once.
+        accumulate: batches that a process takes one after the other in an iteration, whose gradients are averaged; for
+            large batches in little memory. An iteration, which is what every interval counts, has accumulate *
+            batch_size samples of each process. Batch norms and the sync expert's negatives see one batch.
         frames: T, consecutive driving frames per sample (the paper's window is 5).
         decoys: also draw another moment of the clip, whose mouths replace the driving frames' own where stage 3 looks
             at the driver, so that the lips can only come from the sound (not in the paper).
@@ -37,8 +40,8 @@ class TalkingData(pl.LightningDataModule):
         view: name of a view of the data set (`fctfg data query`); none takes all its clips.
         batches_per_epoch: iterations per epoch; an epoch is a tick, not a pass over the data. Validation, sample
             pictures, export and checkpoint come at its end.
-        val_samples: validation samples (the same at every validation), rounded down to whole batches, of which there
-            is at least one.
+        val_samples: validation samples (the same at every validation), rounded down to whole batches of all processes,
+            of which there is at least one: no sample is judged twice, and no process waits for another.
         num_workers: threads that read ahead; 0 reads when a batch is needed.
         centered_mel: set from `networks.centered_mel`.
         seed: set from the run's seed.
@@ -52,6 +55,7 @@ class TalkingData(pl.LightningDataModule):
         self,
         root: str,
         batch_size: int = 8,
+        accumulate: int = 1,
         frames: int = 5,
         decoys: bool = False,
         flip: bool = True,
@@ -66,12 +70,12 @@ class TalkingData(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_range(1, group="data", batch_size=batch_size, frames=frames)
+        check_range(1, group="data", batch_size=batch_size, accumulate=accumulate, frames=frames)
         check_range(1, group="data", batches_per_epoch=batches_per_epoch, val_samples=val_samples)
         check_range(0, group="data", num_workers=num_workers)
         self.root, self.frames = root, frames
         self.batch_size, self.batches_per_epoch, self.val_samples = batch_size, batches_per_epoch, val_samples
-        self.num_workers, self.seed = num_workers, seed
+        self.accumulate, self.num_workers, self.seed = accumulate, num_workers, seed
         self.flip, self.augment, self.view = flip, augment, view
         self.troubles = Troubles()  # the run sets its own
         changes = training_pictures(pictures or PictureAugment(), augment, flip)
@@ -95,27 +99,32 @@ class TalkingData(pl.LightningDataModule):
             "pictures": asdict(self.train.pictures) if self.train.pictures else None,
             "sound": asdict(self.train.sound) if self.train.sound else None,
             "batch_size": self.batch_size,
+            "accumulate": self.accumulate,
             "batches_per_epoch": self.batches_per_epoch,
         }
 
-    def _loader(self, data: TalkingClips, batches: int, done: Callable[[], int]) -> BatchLoader:
+    def _loader(self, data: TalkingClips, size: int, batches: int, done: Callable[[], int]) -> BatchLoader:
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = PositionSampler(batches, self.batch_size, rank, world, done)
+        sampler = PositionSampler(batches, size, rank, world, done)
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return BatchLoader(data, sampler, self.num_workers, pin=on_gpu, troubles=self.troubles)
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:
-        """What a step sees; augmentation is done here, on the device."""
-        changed = self.trainer is not None and self.trainer.training
-        return to_batch(batch, self.frames, changed)
+        """What a step sees, in the precision that it computes in; augmentation is done here, on the device."""
+        if self.trainer is None:
+            return to_batch(batch, self.frames, False)
+        made: Batch = self.trainer.precision_plugin.convert_input(to_batch(batch, self.frames, self.trainer.training))
+        return made
 
     def _done(self) -> int:
         """Batches that the run has begun: Lightning's count, which a checkpoint restores."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer else 0
 
     def train_dataloader(self) -> TimedLoader:
-        return TimedLoader(self._loader(self.train, self.batches_per_epoch, self._done))
+        size = self.accumulate * self.batch_size
+        return TimedLoader(self._loader(self.train, size, self.batches_per_epoch, self._done))
 
     def val_dataloader(self) -> BatchLoader:
         world = self.trainer.world_size if self.trainer else 1
-        return self._loader(self.val, max(1, self.val_samples // (self.batch_size * world)), lambda: 0)
+        batches = max(1, self.val_samples // (self.batch_size * world))
+        return self._loader(self.val, self.batch_size, batches, lambda: 0)

@@ -12,16 +12,17 @@ Key = tuple[int, int]  # (epoch, index within the epoch)
 def positions(iteration: int, batches: int, batch_size: int, rank: int = 0, world: int = 1) -> list[Key]:
     """The positions of a process's samples in an iteration, counted from 0 over all epochs; the rest as below."""
     epoch, batch = divmod(iteration, batches)
-    start = (batch * world + rank) * batch_size
-    return [(epoch, start + i) for i in range(batch_size)]
+    start = batch * world * batch_size + rank
+    return [(epoch, start + i * world) for i in range(batch_size)]
 
 
 class PositionSampler(Sampler[list[Key]]):
     """A batch sampler that yields positions, `(epoch, index)`; the data set turns a position into a sample.
 
     An epoch is a fixed number of batches (a "tick"), not a pass over the clips. Where an iteration begins is asked of
-    `done` each time: a continued run goes on with the batch that comes next. The ranks take turns within each batch, so
-    the samples of an epoch do not depend on anything but the number of processes.
+    `done` each time: a continued run goes on with the batch that comes next. The samples of an iteration are dealt to
+    the ranks like cards, so N ranks with batches of B see in every iteration what one with batches of N * B sees; and
+    where groups of images share a statistic (`fctfg.models.discriminator`), the groups are the same.
 
     Args:
         batches: batches per epoch and process.

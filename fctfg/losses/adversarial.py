@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +10,7 @@ from torch import Tensor
 from fctfg.losses.least_squares import d_least_squares_fake, d_least_squares_real, g_least_squares
 from fctfg.ops.convolution import no_weight_gradients
 from fctfg.ops.precision import float32_island, precise
-
-AdversarialForm = Literal["nonsaturating", "least_squares"]
+from fctfg.ops.processes import gather
 
 
 def d_logistic(real: Tensor, fake: Tensor) -> Tensor:
@@ -100,6 +98,8 @@ def path_length_penalty(
     length = || J_w^T y || with y = noise / sqrt(H W), averaged over layers under the root;
     a = mean + decay (E[length] - mean);  L = E[(length - a)^2]        (StyleGAN2, Eq. 4)
 
+    The running mean takes in the images of all processes that train together.
+
     Args:
         images: [B, 3, H, W], made from ``w`` without autocast.
         w: [B, D] or [B, L, D], part of the graph of the images.
@@ -118,5 +118,5 @@ def path_length_penalty(
             (gradient,) = torch.autograd.grad(projection, w, create_graph=True)
         lengths = gradient.square().sum(-1)
         lengths = (lengths.mean(1) if w.ndim == 3 else lengths).sqrt()
-        mean = mean_path_length + decay * (lengths.mean() - mean_path_length)
+        mean = mean_path_length + decay * (gather(lengths).mean() - mean_path_length)
         return (lengths - mean).square().mean(), mean.detach()

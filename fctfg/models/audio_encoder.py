@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from fctfg.models.spec_augment import SpecAugment
+from fctfg.ops.draws import Draws
 
 
 class ConvSpec(NamedTuple):
@@ -98,11 +99,12 @@ class AudioEncoder(nn.Module):
         self.augment = SpecAugment(config.time_mask, config.freq_mask)
         self.layers = conv_stack(1, LAYERS, config.width, config.dim)
 
-    def forward(self, mel: Tensor) -> Tensor:
+    def forward(self, mel: Tensor, draws: Draws | None = None) -> Tensor:
         """Encode mel windows.
 
         Args:
             mel: [B, 1, 80, 16] in [-4, 4].
+            draws: of each window, for SpecAugment in training; None draws from torch's global generator.
 
         Returns:
             [B, dim], not negative.
@@ -112,4 +114,4 @@ class AudioEncoder(nn.Module):
         """
         if mel.ndim != 4 or mel.shape[1:] != (1, 80, 16):
             raise ValueError(f"mel windows must be [B, 1, 80, 16], not {list(mel.shape)}")
-        return self.layers(self.augment(mel)).flatten(1)
+        return self.layers(self.augment(mel, draws)).flatten(1)

@@ -13,6 +13,7 @@ from fctfg.models.lstm_fusion import LSTMFusion
 from fctfg.models.stylegan2 import Generator
 from fctfg.models.temporal_fusion import TemporalFusion
 from fctfg.models.visual_encoder import VisualEncoder
+from fctfg.ops.draws import Draws
 
 # Styles of the generator -> (manipulated layers, audio layers), 0-based. The paper's layers are those of 14 styles
 # (256 px); the others are inferred: the same share of coarse, middle and fine layers.
@@ -193,19 +194,21 @@ class FCTFG(nn.Module):
                 deltas = refine(self.hypernetwork, self.generator, source, z_source, self.config.refinements)
         return Source(z_source, z_canonical, deltas)
 
-    def encode_motion(self, driving: Tensor, mel: Tensor) -> Tensor:
+    def encode_motion(self, driving: Tensor, mel: Tensor, draws: Draws | None = None) -> Tensor:
         """The driving frames' and the sound's part: z_motion = E_m(concat(E_a(mel), E_inv(driving))).
 
         Args:
             driving: [B, T, 3, H, W] in [-1, 1].
             mel: [B, T, 1, 80, 16].
+            draws: see :meth:`forward`.
 
         Returns:
             z_motion [B, T, L', D].
         """
         batch_and_time = driving.shape[:2]
         z_driving = self.visual_encoder(driving.flatten(0, 1)).unflatten(0, batch_and_time)
-        z_audio = self.audio_encoder(mel.flatten(0, 1)).unflatten(0, batch_and_time)
+        of_windows = None if draws is None else draws.repeat(batch_and_time[1])
+        z_audio = self.audio_encoder(mel.flatten(0, 1), of_windows).unflatten(0, batch_and_time)
         return self.latent.motion_encoder(z_audio, z_driving[:, :, self.manipulated] - self.center)
 
     def fuse(self, z_canonical: Tensor, z_motion: Tensor) -> Tensor:
@@ -231,19 +234,20 @@ class FCTFG(nn.Module):
         codes = self.codes(z_source, z_fused)
         return self.generator(codes.flatten(0, 1), deltas=deltas).unflatten(0, codes.shape[:2])
 
-    def forward(self, source: Tensor, driving: Tensor, mel: Tensor) -> Output:
+    def forward(self, source: Tensor, driving: Tensor, mel: Tensor, draws: Draws | None = None) -> Output:
         """Fig. 3: the source's identity with the driving frames' pose and expression and the sound's lips.
 
         Args:
             source: [B, 3, H, W] in [-1, 1], RGB.
             driving: [B, T, 3, H, W].
             mel: [B, T, 1, 80, 16], each driving frame's window.
+            draws: of each sample, for what is random in training; None draws from torch's global generator.
 
         Returns:
             frames and codes; the codes z_canonical and z_motion are relative to the center.
         """
         z_source, z_canonical, deltas = self.encode_source(source)
-        z_motion = self.encode_motion(driving, mel)
+        z_motion = self.encode_motion(driving, mel, draws)
         z_fused = self.fuse(z_canonical, z_motion)
         frames = self.decode(z_source, z_fused, deltas)
         return Output(frames, z_canonical, z_motion, z_fused)

@@ -1,14 +1,16 @@
 """SpecAugment (Park et al. 2019) on mel windows."""
 
+import torch
 from torch import Tensor, nn
 
+from fctfg.ops.draws import Draws
 from fctfg.ops.mel import SILENCE
 
 
 class SpecAugment(nn.Module):
     """Replace random bands of time and of frequency by silence, in training only. Not in the paper.
 
-    Every window of a batch gets masks of its own, drawn from torch's global generator.
+    Every window of a batch gets masks of its own.
 
     Args:
         time_mask: a time mask is shorter than this, in mel frames; 0 switches it off.
@@ -22,13 +24,29 @@ class SpecAugment(nn.Module):
             raise ValueError("mask sizes and numbers must not be negative")
         self.time_mask, self.freq_mask, self.n_time, self.n_freq = time_mask, freq_mask, n_time, n_freq
 
-    def forward(self, mel: Tensor) -> Tensor:
-        """[B, 1, 80, M] -> the same shape; the input itself in eval mode."""
+    def forward(self, mel: Tensor, draws: Draws | None = None) -> Tensor:
+        """Mask windows; in eval mode they stay as they are.
+
+        Args:
+            mel: [B, 1, 80, M].
+            draws: of each window; None draws from torch's global generator.
+
+        Returns:
+            the same shape.
+        """
         if not self.training:
             return mel
-        from torchaudio.functional import mask_along_axis_iid  # heavy
-
-        for size, count, axis in ((self.time_mask, self.n_time, 3), (self.freq_mask, self.n_freq, 2)):
-            for _ in range(count if size else 0):
-                mel = mask_along_axis_iid(mel, size, SILENCE, axis)
+        draws = draws or Draws.fresh(len(mel), mel.device)
+        for name, longest, count, axis in (
+            ("time", self.time_mask, self.n_time, 3),
+            ("frequency", self.freq_mask, self.n_freq, 2),
+        ):
+            size = mel.shape[axis]
+            place = torch.arange(size, device=mel.device)
+            for number in range(count if longest else 0):
+                length, start = draws.uniform(f"{name} mask {number}", 2).split(1, dim=1)  # [B, 1] each
+                width = (length * min(longest, size + 1)).long()
+                first = (start * (size - width + 1)).long()
+                band = (place >= first) & (place < first + width)  # [B, size]
+                mel = mel.masked_fill(band[:, None, None, :] if axis == 3 else band[:, None, :, None], SILENCE)
         return mel

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fctfg.models.layers import FIR, SLOPE, SQRT2, EqualLinear, FusedLeakyReLU, PixelNorm
+from fctfg.ops.draws import Draws
 from fctfg.ops.epilogue import epilogue
 from fctfg.ops.modulated_conv import demodulation, modulated_conv2d, modulated_rgb
 from fctfg.ops.precision import precise
@@ -148,14 +149,12 @@ class StyledConv(nn.Module):
         self.noise = NoiseInjection()
         self.activate = FusedLeakyReLU(out_channels)
 
-    def forward(self, x: Tensor, style: Tensor, noise: Tensor | None, delta: Tensor | None = None) -> Tensor:
-        """[N, in, h, w], [N, style_dim], noise [1 or N, 1, H, W], drawn afresh where it is None -> [N, out, H, W].
+    def forward(self, x: Tensor, style: Tensor, noise: Tensor, delta: Tensor | None = None) -> Tensor:
+        """[N, in, h, w], [N, style_dim], noise [1 or N, 1, H, W] -> [N, out, H, W].
 
         H and W are h and w, or twice as large when up-sampling.
         """
         y, factor = self.conv(x, style, delta)
-        if noise is None:
-            noise = torch.randn(y.shape[0], 1, *y.shape[2:], dtype=y.dtype, device=y.device)
         return epilogue(y, factor * SQRT2, noise, self.noise.weight * SQRT2, self.activate.bias * SQRT2, SLOPE)
 
 
@@ -243,14 +242,15 @@ class Generator(Segmented):
     def forward(
         self,
         w_plus: Tensor,
-        noise: Literal["fixed", "random"] = "fixed",
+        noise: Literal["fixed", "random"] | Draws = "fixed",
         deltas: Sequence[Tensor | None] | None = None,
     ) -> Tensor:
         """Synthesize images.
 
         Args:
             w_plus: [B, n_styles, style_dim], one code per modulation layer.
-            noise: "fixed" uses the stored noise images (for video), "random" draws new ones.
+            noise: "fixed" uses the stored noise images (for video), "random" draws new ones from torch's global
+                generator; or what they are to be drawn from, one seed for each code.
             deltas: weight offsets by the order of ``config.convolutions``, each None or [S, O, I, k, k]: the weights
                 are W(1 + delta), and each offset serves B / S consecutive codes (the frames of one source image).
 
@@ -267,7 +267,10 @@ class Generator(Segmented):
             deltas = [None] * expected
         elif len(deltas) != expected:
             raise ValueError(f"{len(deltas)} weight offsets for {expected} convolutions")
-        noises = [getattr(self.noises, f"noise_{i}") if noise == "fixed" else None for i in range(self.n_styles - 1)]
+        noises = [getattr(self.noises, f"noise_{i}") for i in range(self.n_styles - 1)]
+        if noise != "fixed":
+            draws = Draws.fresh(len(w_plus), w_plus.device) if noise == "random" else noise
+            noises = [draws.normal(f"noise_{i}", *fixed.shape[1:]) for i, fixed in enumerate(noises)]
         styles = w_plus.unbind(1)
 
         x = self.conv1(self.input(w_plus.shape[0]), styles[0], noises[0], deltas[0])

@@ -1,4 +1,4 @@
-"""Normal noise that is a function of a seed and a position alone: the same on every device and in every batch."""
+"""Noise that is a function of a seed and a position alone: the same on every device and in every batch."""
 
 import functools
 import math
@@ -41,12 +41,43 @@ def _quantiles(device: torch.device) -> Tensor:
     return (means / means.square().mean().sqrt()).float().to(device)
 
 
+def _words(seeds: Tensor, count: int) -> Tensor:
+    """The first `count` words of each seed, int64 [B, count]: the i-th is `splitmix64(splitmix64(seed) + i GAMMA)`,
+    which is SplitMix64 from a scrambled seed.
+
+    Raises:
+        ValueError: the seeds are not int64 [B].
+    """
+    if seeds.dtype != torch.int64 or seeds.ndim != 1:
+        raise ValueError(f"seeds must be int64 [B], not {str(seeds.dtype).removeprefix('torch.')} {list(seeds.shape)}")
+    counter = torch.arange(1, count + 1, device=seeds.device) * GAMMA
+    return splitmix64(splitmix64(seeds)[:, None] + counter)
+
+
+def hash_uniform(seeds: Tensor, shape: Sequence[int]) -> Tensor:
+    """Uniform noise of each seed: the upper 24 bits of a word for each value.
+
+    Args:
+        seeds: int64 [B], any values.
+        shape: of one sample's noise.
+
+    Returns:
+        float32 [B, *shape] in [0, 1), multiples of 2^-24, equal to the bit on every device. Value i of a sample (in
+        row-major order) depends on its seed and on i alone.
+
+    Raises:
+        ValueError: the seeds are not int64 [B].
+    """
+    words = _words(seeds, math.prod(shape))
+    upper = (words >> 40).bitwise_and_(2**24 - 1)
+    return (upper.float() * 2.0**-24).view(len(seeds), *shape)
+
+
 def hash_normal(seeds: Tensor, shape: Sequence[int]) -> Tensor:
     """Standard normal noise of each seed; no generator, no waiting for the device.
 
-    The i-th word of a sample is `splitmix64(splitmix64(seed) + i GAMMA)`: SplitMix64 from a scrambled seed. Each 16
-    bits of a word choose one of 65,536 quantiles from a table made on the host. So no device's logarithm or cosine has
-    a part in it, and the numbers are equal to the bit. They reach to 4.4 standard deviations.
+    Each 16 bits of a seed's words choose one of 65,536 quantiles from a table made on the host. So no device's
+    logarithm or cosine has a part in it, and the numbers are equal to the bit. They reach to 4.4 standard deviations.
 
     Args:
         seeds: int64 [B], any values.
@@ -59,11 +90,8 @@ def hash_normal(seeds: Tensor, shape: Sequence[int]) -> Tensor:
     Raises:
         ValueError: the seeds are not int64 [B].
     """
-    if seeds.dtype != torch.int64 or seeds.ndim != 1:
-        raise ValueError(f"seeds must be int64 [B], not {str(seeds.dtype).removeprefix('torch.')} {list(seeds.shape)}")
     size = math.prod(shape)
-    counter = torch.arange(1, -(-size // 4) + 1, device=seeds.device) * GAMMA  # four numbers a word
-    words = splitmix64(splitmix64(seeds)[:, None] + counter)  # [B, size / 4]
+    words = _words(seeds, -(-size // 4))  # four numbers a word
     level = words.view(torch.int16).to(torch.int32).add_(LEVELS // 2)[:, :size]
     table = _quantiles(seeds.device)
     return table.index_select(0, level.reshape(-1)).view(len(seeds), *shape)

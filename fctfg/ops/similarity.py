@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fctfg.ops.precision import precise
+
 # Viewer's left eye, right eye, nose tip, left and right mouth corner of a 112 x 112 ArcFace crop, (x, y) in pixels.
 ARCFACE_TEMPLATE = torch.tensor(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
@@ -63,10 +65,10 @@ def warp(images: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
     """
     in_height, in_width = images.shape[-2:]
     height, width = size
-    matrix = matrix.float()
+    matrix = precise(matrix)
     y, x = torch.meshgrid(
-        torch.arange(height, device=images.device, dtype=torch.float32),
-        torch.arange(width, device=images.device, dtype=torch.float32),
+        torch.arange(height, device=images.device, dtype=matrix.dtype),
+        torch.arange(width, device=images.device, dtype=matrix.dtype),
         indexing="ij",
     )
     grid = torch.stack([x, y], dim=-1).view(1, -1, 2)  # [1, h*w, 2]
@@ -88,5 +90,5 @@ def align(frames: Tensor, points: Tensor, template: Tensor, size: tuple[int, int
     Returns:
         [N, 3, height, width].
     """
-    matrix = similarity_from_points(pixel_points(points.float(), *frames.shape[-2:]), template)  # frame -> face
+    matrix = similarity_from_points(pixel_points(precise(points), *frames.shape[-2:]), template)  # frame -> face
     return warp(frames, invert_similarity(matrix), size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -19,6 +19,7 @@ from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
 from fctfg.models.experts.arcface import ArcFace
 from fctfg.models.experts.arcface_onnx import ArcFaceONNX
+from fctfg.ops.draws import Draws
 from fctfg.ops.recompute import Segmented
 from fctfg.randomness import derive_seed
 from fctfg.stages.finite import RollBack, Safety, Statistics, finite_root, gradient_norms, guard
@@ -29,6 +30,12 @@ from fctfg.weights.config_json import config_differences, config_to_dict
 from fctfg.weights.opening import open_weights
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def mean_terms(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The means of scalars by name over the parts of a batch, all of which have the same names; detached."""
+    return {name: torch.stack([part[name].detach() for part in parts]).mean() for name in parts[0]}
+
 
 say = rank_zero_only(logging.getLogger("fctfg").info)
 
@@ -62,6 +69,7 @@ class Stage(pl.LightningModule, ABC):
     follows_data: ClassVar[bool] = True  # whether a run may go on with other data
     better: ClassVar[dict[str, Literal["min", "max"]]] = {}
     trains_on_source: ClassVar[bool] = False  # whether the source is one of the pictures trained on
+    takes_turns: ClassVar[bool] = False  # whether two networks are trained in turns
 
     def __init__(self, networks: Networks, init_from: dict[str, str] | None = None, seed: int = 0) -> None:
         super().__init__()
@@ -77,6 +85,8 @@ class Stage(pl.LightningModule, ABC):
         self.attempt = 0
         self.watched: dict[str, Tensor] = {}
         self._guarded: dict[torch.optim.Optimizer, tuple[dict[str, list[nn.Parameter]], Statistics]] = {}
+        self.automatic_optimization = False
+        self._part = 0, 1  # which part of the batch is in hand, of how many
         self._artifacts: dict[str, Artifact] = {}  # by role, until training begins
         unknown = sorted(set(self.init_from) - set(self.roles))
         if unknown:
@@ -232,10 +242,14 @@ class Stage(pl.LightningModule, ABC):
         owners = [end for end in range(1, len(parts)) if hasattr(self.get_submodule(".".join(parts[:end])), "config")]
         return parts[owners[-1] - 1] if owners else parts[0]
 
+    @property
+    def _attempts(self) -> tuple[int, ...]:
+        """What seeds have in addition after the run has gone back to a checkpoint."""
+        return (self.attempt,) if self.attempt else ()
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Everything random in a step derives from its position, so that nothing random needs to be saved.
-        attempt = (self.attempt,) if self.attempt else ()
-        torch.manual_seed(derive_seed(self.seed, "step", self.iteration, self.global_rank, *attempt))
+        torch.manual_seed(derive_seed(self.seed, "step", self.iteration, self.global_rank, *self._attempts))
         self.watched = {}
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -254,10 +268,7 @@ class Stage(pl.LightningModule, ABC):
         statistics.settle(optimizer.found_inf)  # type: ignore[attr-defined]
         self.log_terms("train", {f"grad_norm_{name}": norm for name, norm in norms.items()})
         # Lightning counts the steps of all optimisers, but what a user calls a step is an iteration
-        loop = self.trainer.fit_loop.epoch_loop
-        steps = loop.automatic_optimization.optim_progress.optimizer.step.total
-        if not self.automatic_optimization:
-            steps = loop.manual_optimization.optim_step_progress.total
+        steps = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total
         steps.ready, steps.completed = self.iteration + 1, self.iteration
 
     def on_validation_end(self) -> None:
@@ -267,10 +278,14 @@ class Stage(pl.LightningModule, ABC):
     def log_terms(self, part: str, terms: Mapping[str, Tensor | float], **options: Any) -> None:
         """Log under `part/term`, against the iteration.
 
-        Validation's terms are averaged over its batches. Training's go to the loggers every `log_every_n_steps`
-        iterations, each with the values of that very iteration (`self.log` would repeat a lazy term's last value).
+        Validation's terms are averaged over the batches of all processes, by `batch_size`. Training's go to the loggers
+        every `log_every_n_steps` iterations, averaged over the processes, which exchange them in these iterations only;
+        each with the values of that very iteration (`self.log` would repeat a lazy term's last value). The progress
+        shows the first process's.
         """
         if part == "val":
+            if "batch_size" in options:  # Lightning 2.6.6 averages these weights over the processes in whole numbers
+                options["batch_size"] *= self.trainer.world_size
             for name, value in terms.items():
                 self.log(f"val/{name}", value, on_step=False, on_epoch=True, sync_dist=True, **options)
             self.log("step", float(self.iteration), on_step=False, on_epoch=True)
@@ -278,16 +293,50 @@ class Stage(pl.LightningModule, ABC):
         self.watched |= {name: value for name, value in terms.items() if isinstance(value, Tensor)}
         for name, value in terms.items():
             self.log(f"{part}/{name}", value, on_step=True, logger=False, **options)
-        if self.iteration % self.trainer.log_every_n_steps == 0 and self.global_rank == 0:  # type: ignore[attr-defined]
-            values = {f"{part}/{name}": float(value) for name, value in terms.items()}
-            for logger in self.loggers:
-                logger.log_metrics(values, step=self.iteration)
+        if self.iteration % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            own = [torch.as_tensor(value, dtype=torch.float32, device=self.device) for value in terms.values()]
+            values = self.trainer.strategy.reduce(torch.stack(own), reduce_op="mean").tolist()
+            if self.global_rank == 0:
+                named = dict(zip((f"{part}/{name}" for name in terms), values, strict=True))
+                for logger in self.loggers:
+                    logger.log_metrics(named, step=self.iteration)
 
-    def descend(self, loss: Tensor, optimizer: Any) -> None:
-        """One optimiser step on `loss` (manual optimisation)."""
-        optimizer.zero_grad(set_to_none=True)
-        self.differentiate(loss)
-        optimizer.step()
+    def train_part(self, batch: Batch) -> dict[str, Tensor]:
+        """Add the gradients of a part of the batch (`parts`); returns terms to watch. For stages of one optimiser."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """An iteration of a stage of one optimiser: its gradients, averaged over parts and processes, and one step."""
+        optimizer = self.optimizers()
+        optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
+        terms = mean_terms([self.train_part(part) for part in self.parts(batch)])
+        optimizer.step()  # type: ignore[union-attr]
+        self.log_terms("train", terms, prog_bar=True)
+
+    def parts(self, batch: Batch) -> Iterator[Batch]:
+        """The batches of `data.batch_size` that a batch is taken in, one after the other.
+
+        While one is in hand, `accumulate` and `draws` know which. The k-th has every `data.accumulate`-th sample from
+        the k-th on, as the ranks have, so that the minibatch statistics' groups are those of the whole.
+        """
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, TalkingData)
+        for number in range(data.accumulate):
+            self._part = number, data.accumulate
+            yield Batch(*(field[number :: data.accumulate] for field in batch))
+        self._part = 0, 1
+
+    def draws(self, purpose: str, count: int) -> Draws:
+        """What is random of `count` samples or images of the part in hand.
+
+        Row i of process r, in part k of A, has the number i * A * N + k * N + r among those of all N processes; what is
+        drawn depends on the run's seed, the iteration, the purpose and this number alone. So N processes that
+        accumulate A batches of B draw what one process with a batch of A * N * B draws.
+        """
+        number, parts = self._part
+        processes = self.trainer.world_size
+        rows = torch.arange(count, device=self.device) * (parts * processes) + number * processes + self.global_rank
+        return Draws.of_rows(derive_seed(self.seed, "step", self.iteration, purpose, *self._attempts), rows)
 
     def differentiate(self, loss: Tensor) -> None:
         """Add the gradients of `loss` to the parameters'; each operation in the precision that its forward pass had.
@@ -298,16 +347,20 @@ class Stage(pl.LightningModule, ABC):
             self.manual_backward(loss)
 
     def accumulate(self, loss: Tensor, last: bool) -> None:
-        """Add the gradients of a part of a loss; the processes exchange gradients with the last part only.
+        """Add the gradients of a term of a loss, a mean over the samples of the part in hand.
+
+        The processes exchange gradients with the last term of the last part only. What follows looks at the gradients
+        of the whole iteration: their norms, what guards and clips them, and then the optimiser's step.
 
         Args:
-            loss: a part; its graph is freed.
-            last: whether no other part follows; that one must reach every parameter that any part reaches.
+            loss: a term; its graph is freed.
+            last: whether no other term follows; that one must reach every parameter that any term reaches.
         """
+        number, parts = self._part
         model = self.trainer.strategy.model
-        alone = isinstance(model, DistributedDataParallel) and not last
+        alone = isinstance(model, DistributedDataParallel) and not (last and number == parts - 1)
         with model.no_sync() if alone else nullcontext():  # type: ignore[union-attr, operator]
-            self.differentiate(loss)
+            self.differentiate(loss / parts)
 
     # ---- checkpoints
 

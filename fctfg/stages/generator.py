@@ -13,11 +13,13 @@ from fctfg.errors import FctfgError
 from fctfg.losses.adversarial import AdversarialForm, g_adversarial, path_length_penalty
 from fctfg.models.discriminator import Discriminator
 from fctfg.models.stylegan2 import Generator
+from fctfg.ops.draws import Draws
+from fctfg.randomness import derive_seed
 from fctfg.ranges import check_range
 from fctfg.stages import ema
 from fctfg.stages.adaptive_strength import AdaptiveAugmentation, AdaptiveStrength
 from fctfg.stages.adversarial import discriminator_gradients
-from fctfg.stages.base import Stage
+from fctfg.stages.base import Stage, mean_terms
 from fctfg.stages.finite import update_where_finite
 from fctfg.stages.networks import Networks
 
@@ -54,6 +56,7 @@ class GeneratorStage(Stage):
     stage = "generator"
     roles: ClassVar[tuple[str, ...]] = ("generator",)
     trains_on_source: ClassVar[bool] = True
+    takes_turns: ClassVar[bool] = True
     mean_path_length: Tensor
 
     def __init__(
@@ -82,7 +85,6 @@ class GeneratorStage(Stage):
         check_range(1, r1_every=r1_every, path_length_every=path_length_every, path_length_shrink=path_length_shrink)
         check_range(1, latent_avg_samples=latent_avg_samples)
         check_range(1e-3, ema_half_life=ema_half_life)
-        self.automatic_optimization = False
         self.learning_rate = learning_rate
         self.r1_weight, self.r1_every = r1_weight, r1_every
         self.path_length_weight, self.path_length_every = path_length_weight, path_length_every
@@ -128,30 +130,32 @@ class GeneratorStage(Stage):
         path_length = {"path_length": self.path_length_every} if self.path_length_weight else {}
         return {"r1": self.r1_every, **path_length}
 
-    def styles(self, count: int) -> Tensor:
-        """W+ codes [count, L, D] of random latents, a share of them mixed from two at a random layer."""
-        config = self.generator.config
-        w = self.generator.mapping(torch.randn(2 * count, config.style_dim, device=self.device)).view(2, count, 1, -1)
+    def styles(self, draws: Draws) -> Tensor:
+        """W+ codes [N, L, D] of random latents, a share of them mixed from two at a random layer."""
+        z = draws.normal("z", 2, self.generator.config.style_dim).to(self.dtype)
+        w = self.generator.mapping(z.flatten(0, 1)).unflatten(0, (-1, 2, 1))  # [N, 2, 1, D]
         layers = self.generator.n_styles
-        mixed = torch.rand(count, device=self.device) < self.style_mixing
-        crossover = torch.randint(1, layers, (count,), device=self.device)
+        mixed = draws.uniform("mixed") < self.style_mixing
+        crossover = 1 + (draws.uniform("crossover") * (layers - 1)).long()
         crossover = torch.where(mixed, crossover, layers)
-        second = torch.arange(layers, device=self.device)[None, :] >= crossover[:, None]  # [count, L]
-        return torch.where(second[..., None], w[1], w[0])
+        second = torch.arange(layers, device=self.device)[None, :] >= crossover[:, None]  # [N, L]
+        return torch.where(second[..., None], w[:, 1], w[:, 0])
 
-    def judge(self, images: Tensor) -> Tensor:
-        """The discriminator's logits [B, 1] of images [B, 3, H, W] as training shows them to it."""
-        return self.discriminator(self.augment(images))
+    def _real(self, batch: Batch) -> Tensor:
+        """Source and first driving frame of each sample, [2 B, 3, H, W].
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        real = torch.cat([batch.source, batch.driving[:, 0]])
-        optimizer_g, optimizer_d = self.optimizers()  # type: ignore[attr-defined]
+        A sample's two pictures follow each other, which brings them into different groups of the minibatch statistics
+        where the group's size divides the batch's.
+        """
+        return torch.stack([batch.source, batch.driving[:, 0]], dim=1).flatten(0, 1)
 
-        self.toggle_optimizer(optimizer_d)
+    def _discriminator_part(self, batch: Batch) -> dict[str, Tensor]:
+        """Gradients of the discriminator; returns what to watch."""
+        real = self._real(batch)
+        draws = self.draws("discriminator", len(real))
         with torch.no_grad():
-            fake = self.generator(self.styles(len(real)), noise="random")
-        optimizer_d.zero_grad(set_to_none=True)
-        terms = discriminator_gradients(
+            fake = self.generator(self.styles(draws), noise=draws)
+        return discriminator_gradients(
             self.judge,
             real,
             fake,
@@ -162,40 +166,60 @@ class GeneratorStage(Stage):
             self.adversarial_form,
             self.mixup,
         )
+
+    def _generator_part(self, batch: Batch) -> dict[str, Tensor]:
+        """Gradients of the generator; returns what to watch."""
+        terms, count = {}, 2 * len(batch.source)
+        if self.path_length_weight and self.iteration % self.path_length_every == 0:
+            draws = self.draws("path_length", max(1, count // self.path_length_shrink))
+            with torch.autocast(self.device.type, enabled=False):
+                codes = self.styles(draws)
+                images = self.generator(codes, noise=draws)
+            noise = draws.normal("path_length", *images.shape[1:])
+            penalty, mean = path_length_penalty(images, codes, self.mean_path_length, self.path_length_decay, noise)
+            self.accumulate(penalty * (self.path_length_weight * self.path_length_every), last=False)
+            terms = {"path_length": penalty, "mean_path_length": mean}
+        draws = self.draws("generator", count)
+        loss = g_adversarial(self.judge(self.generator(self.styles(draws), noise=draws)), self.adversarial_form)
+        self.accumulate(loss, last=True)
+        return terms | {"adversarial": loss}
+
+    def judge(self, images: Tensor) -> Tensor:
+        """The discriminator's logits [B, 1] of images [B, 3, H, W] as training shows them to it."""
+        return self.discriminator(self.augment(images))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        optimizer_g, optimizer_d = self.optimizers()  # type: ignore[attr-defined]
+
+        self.toggle_optimizer(optimizer_d)
+        optimizer_d.zero_grad(set_to_none=True)
+        terms = mean_terms([self._discriminator_part(part) for part in self.parts(batch)])
         optimizer_d.step()
         self.untoggle_optimizer(optimizer_d)
 
         self.toggle_optimizer(optimizer_g)
         optimizer_g.zero_grad(set_to_none=True)
-        if self.path_length_weight and self.iteration % self.path_length_every == 0:
-            with torch.autocast(self.device.type, enabled=False):
-                codes = self.styles(max(1, len(real) // self.path_length_shrink))
-                images = self.generator(codes, noise="random")
-            penalty, mean = path_length_penalty(images, codes, self.mean_path_length, self.path_length_decay)
-            self.accumulate(penalty * (self.path_length_weight * self.path_length_every), last=False)
-            terms |= {"path_length": penalty.detach(), "mean_path_length": self.trainer.strategy.reduce(mean)}
-        fake = self.generator(self.styles(len(real)), noise="random")
-        loss = g_adversarial(self.judge(fake), self.adversarial_form)
-        self.accumulate(loss, last=True)
+        terms |= mean_terms([self._generator_part(part) for part in self.parts(batch)])
         optimizer_g.step()
-        terms["adversarial"] = loss.detach()
         self.untoggle_optimizer(optimizer_g)
 
         skipped = optimizer_g.found_inf
         if "mean_path_length" in terms:
             update_where_finite(self.mean_path_length, terms["mean_path_length"], skipped)
-        images = len(real) * self.trainer.world_size
+        images = 2 * len(batch.source) * self.trainer.world_size
         if isinstance(self.augment, AdaptiveStrength):  # after the generator's phase, which sees what D's saw
             sign = self.trainer.strategy.reduce(terms["real_sign"], reduce_op="mean")
             self.augment.follow(sign, images, self.iteration)
             terms["augment_strength"] = self.augment.strength.clone()
         ema.update(self.generator_ema, self.generator, 0.5 ** (images / (self.ema_half_life * 1000)), skipped)
-        self.log_terms("train", {name: value.detach() for name, value in terms.items()}, prog_bar=True)
+        self.log_terms("train", terms, prog_bar=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The discriminator on held-out faces: when `val/real_score` falls behind `train/real_score`, it memorises."""
-        draw = torch.Generator(self.device).manual_seed(batch_idx)
-        z = torch.randn(len(batch.source), self.generator.config.style_dim, generator=draw, device=self.device)
+        first = batch_idx * len(batch.source)
+        rows = torch.arange(first, first + len(batch.source), device=self.device)
+        draws = Draws.of_rows(derive_seed("validation"), rows * self.trainer.world_size + self.global_rank)
+        z = draws.normal("z", self.generator.config.style_dim).to(self.dtype)
         fake = self.generator_ema(self._repeat(self.generator_ema.mapping(z)))
         terms = {"real_score": self.discriminator(batch.source).mean(), "fake_score": self.discriminator(fake).mean()}
         self.log_terms("val", terms, batch_size=len(z), prog_bar=True)
@@ -209,7 +233,7 @@ class GeneratorStage(Stage):
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         draw = torch.Generator(self.device).manual_seed(0)
-        z = torch.randn(32, self.generator.config.style_dim, generator=draw, device=self.device)
+        z = torch.randn(32, self.generator.config.style_dim, generator=draw, device=self.device).to(self.dtype)
         w = self.generator_ema.mapping(z)
         mean = w.mean(0, keepdim=True)
         truncated = mean + 0.7 * (w - mean)

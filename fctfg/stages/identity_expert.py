@@ -11,6 +11,8 @@ from fctfg.data.batch import Batch
 from fctfg.data.datamodule import TalkingData
 from fctfg.losses.arcface_margin import arcface_margin, class_cosines
 from fctfg.models.experts.arcface import ArcFace
+from fctfg.ops.draws import Draws
+from fctfg.ops.processes import gather
 from fctfg.ranges import check_range
 from fctfg.stages.base import Stage
 from fctfg.stages.networks import Networks
@@ -71,24 +73,25 @@ class IdentityExpert(Stage):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=self.learning_rate, weight_decay=5e-4, fused=True)
 
-    def _embed(self, images: Tensor, points: Tensor) -> Tensor:
-        return self.identity_expert(self.identity_expert.align(images, points))
+    def _embed(self, images: Tensor, points: Tensor, draws: Draws | None = None) -> Tensor:
+        return self.identity_expert(self.identity_expert.align(images, points), draws)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images = torch.cat([batch.source, batch.driving[:, 0]])
-        points = torch.cat([batch.source_points, batch.points[:, 0]])
-        cosine = class_cosines(self._embed(images, points), self.centers)
-        labels = batch.identity.repeat(2)
+    def train_part(self, batch: Batch) -> dict[str, Tensor]:
+        images = torch.stack([batch.source, batch.driving[:, 0]], dim=1).flatten(0, 1)
+        points = torch.stack([batch.source_points, batch.points[:, 0]], dim=1).flatten(0, 1)
+        draws = self.draws("faces", len(batch.source)).repeat(2)
+        cosine = class_cosines(self._embed(images, points, draws), self.centers)
+        labels = batch.identity.repeat_interleave(2)
         loss = arcface_margin(cosine, labels, self.margin, self.scale)
-        accuracy = (cosine.argmax(1) == labels).float().mean()
-        self.log_terms("train", {"arcface": loss.detach(), "accuracy": accuracy}, prog_bar=True)
-        return loss
+        self.accumulate(loss, last=True)
+        return {"arcface": loss, "accuracy": (cosine.argmax(1) == labels).float().mean()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         a = self._embed(batch.source, batch.source_points)
         b = self._embed(batch.driving[:, 0], batch.points[:, 0])
+        a, b, identity = gather(a), gather(b), gather(batch.identity)
         cosine = a @ b.T
-        same = batch.identity[:, None] == batch.identity[None, :]
+        same = identity[:, None] == identity[None, :]
         self.log_terms("val", {"same": cosine.diagonal().mean()}, batch_size=len(a), prog_bar=True)
         if len(self._data().val.identities) > 1:  # known to all ranks alike, whoever is in this batch
             different = cosine[~same]

@@ -181,11 +181,11 @@ class EncoderStage(Inversion):
     def invert(self, images: Tensor) -> Tensor:
         return self.generator(self.visual_encoder(images))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def train_part(self, batch: Batch) -> dict[str, Tensor]:
         images, points = self._images(batch)
         terms = self.terms(images, points, self.invert(images))
-        self.log_terms("train", {name: term.detach() for name, term in terms.items()}, prog_bar=True)
-        return weighted(terms, self.weights)
+        self.accumulate(weighted(terms, self.weights), last=True)
+        return terms
 
     def exports(self) -> dict[str, nn.Module]:
         return {"visual_encoder": self.visual_encoder, "generator": self.generator}
@@ -220,7 +220,6 @@ class HypernetworkStage(Inversion):
     ) -> None:
         check_range(1, refinements=refinements)
         super().__init__(networks, init_from, seed, learning_rate, weights)
-        self.automatic_optimization = False
         self.frozen["visual_encoder"] = "inversion"
         self.refinements = refinements
         encoder = self.take("inversion", "visual_encoder", VisualEncoder, networks.visual_encoder)
@@ -235,10 +234,8 @@ class HypernetworkStage(Inversion):
         codes = self.visual_encoder(images)
         return self.generator(codes, deltas=refine(self.hypernetwork, self.generator, images, codes, self.refinements))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def train_part(self, batch: Batch) -> dict[str, Tensor]:
         images, points = self._images(batch)
-        optimizer = self.optimizers()
-        optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
         with torch.no_grad():
             codes = self.visual_encoder(images)
             reconstruction = self.generator(codes)
@@ -251,8 +248,7 @@ class HypernetworkStage(Inversion):
             self.accumulate(weighted(terms, self.weights), last=refinement == self.refinements - 1)
             reconstruction = reconstruction.detach()
             deltas = [None if delta is None else delta.detach() for delta in deltas]
-        optimizer.step()  # type: ignore[union-attr]
-        self.log_terms("train", {name: term.detach() for name, term in terms.items()}, prog_bar=True)
+        return terms
 
     def exports(self) -> dict[str, nn.Module]:
         return {

@@ -14,32 +14,38 @@ from fctfg.errors import FctfgError
 from fctfg.losses.contrastive import contrastive
 from fctfg.metrics.sync_accuracy import sync_accuracy
 from fctfg.models.experts.syncnet import FRAMES, SyncNet
+from fctfg.ops.draws import Draws
+from fctfg.ops.processes import gather
 from fctfg.ops.windows import middle_frame
 from fctfg.ranges import check_range
 from fctfg.stages.base import Stage
 from fctfg.stages.networks import Networks
 
 
-def vary(batch: Batch) -> Batch:
+def vary(batch: Batch, draws: Draws) -> Batch:
     """The batch seen and heard a little differently, each sample alike over its frames and windows.
 
     The points move by a similarity (turn up to 10 degrees, size and place up to 10 % of the face), which moves the
     aligned mouths; colours change by up to 25 % in contrast and 0.15 in level per channel; the sound by up to 5 dB.
+
+    Args:
+        batch: of B samples.
+        draws: of each sample.
     """
-    size, device = len(batch.source), batch.source.device
 
-    def uniform(*shape: int, limit: float) -> Tensor:
-        return (torch.rand(size, *shape, device=device) * 2 - 1) * limit
+    def uniform(purpose: str, *shape: int, limit: float) -> Tensor:
+        return (draws.uniform(purpose, *shape) * 2 - 1) * limit
 
-    angle, scale = uniform(1, 1, limit=math.radians(10)), 1 + uniform(1, 1, limit=0.1)
+    angle, scale = uniform("angle", 1, 1, limit=math.radians(10)), 1 + uniform("scale", 1, 1, limit=0.1)
     middle = batch.points.mean((1, 2), keepdim=True)  # [B, 1, 1, 2]
     offset = batch.points - middle
-    face = offset.norm(dim=-1).mean((1, 2)).view(size, 1, 1, 1)
+    face = offset.norm(dim=-1).mean((1, 2)).view(-1, 1, 1, 1)
     x, y = offset.unbind(-1)
     turned = torch.stack([angle.cos() * x - angle.sin() * y, angle.sin() * x + angle.cos() * y], dim=-1)
-    points = middle + turned * scale[..., None] + uniform(1, 1, 2, limit=0.1) * face
-    driving = batch.driving * (1 + uniform(1, 3, 1, 1, limit=0.25)) + uniform(1, 3, 1, 1, limit=0.15)
-    louder = uniform(1, 1, 1, 1, limit=8 * 5 / 100)  # the mel's unit is 100 / 8 dB
+    points = middle + turned * scale[..., None] + uniform("shift", 1, 1, 2, limit=0.1) * face
+    contrast, level = uniform("contrast", 1, 3, 1, 1, limit=0.25), uniform("level", 1, 3, 1, 1, limit=0.15)
+    driving = batch.driving * (1 + contrast) + level
+    louder = uniform("loudness", 1, 1, 1, 1, limit=8 * 5 / 100)  # the mel's unit is 100 / 8 dB
     return batch._replace(
         driving=driving.clamp(-1, 1),
         points=points,
@@ -51,10 +57,10 @@ class SyncExpert(Stage):
     """Trains SyncNet to find the sound that belongs to five frames of a mouth.
 
     A sample is a stretch of one clip (`data.frames`), cut into windows of five frames. The negatives of a window are
-    the sounds of all other windows of the batch: those of other clips, which voice and face tell apart, and those of
-    the same clip, shifted by 5 frames and more, which only the lips do. Logged beside their chance lines: the loss of
-    a guess, and the two-way accuracy (a window's own sound against one shifted by 5-15 frames; chance 0.5), which is
-    measured on held-out identities.
+    the sounds of all other windows of the batch, over all processes: those of other clips, which voice and face tell
+    apart, and those of the same clip, shifted by 5 frames and more, which only the lips do. Logged beside their chance
+    lines: the loss of a guess, and the two-way accuracy (a window's own sound against one shifted by 5-15 frames;
+    chance 0.5), which is measured on held-out identities.
 
     Args:
         networks: sizes; this stage builds `sync_expert`.
@@ -114,13 +120,17 @@ class SyncExpert(Stage):
         face, sound = self.sync_expert.embed_faces(faces), self.sync_expert.embed_audio(sounds)
         return face.unflatten(0, shape[:2]), sound.unflatten(0, shape[:2])
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        face, sound = (x.flatten(0, 1) for x in self._embed(vary(batch) if self.augment else batch))
-        loss = contrastive(face, sound, temperature=self.temperature)
-        self.log_terms(
-            "train", {"contrastive": loss.detach(), "contrastive_chance": math.log(len(face))}, prog_bar=True
-        )
-        return loss
+    def _contrastive(self, face: Tensor, sound: Tensor) -> dict[str, Tensor]:
+        """The loss of windows [N, D] among the sounds of all processes, and that of a guess."""
+        sounds = gather(sound)
+        loss = contrastive(face, sounds, self.temperature, first=self.global_rank * len(face))
+        return {"contrastive": loss, "contrastive_chance": loss.new_tensor(math.log(len(sounds)))}
+
+    def train_part(self, batch: Batch) -> dict[str, Tensor]:
+        batch = vary(batch, self.draws("vary", len(batch.source))) if self.augment else batch
+        terms = self._contrastive(*(x.flatten(0, 1) for x in self._embed(batch)))
+        self.accumulate(terms["contrastive"], last=True)
+        return terms
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         face, sound = self._embed(batch)
@@ -128,8 +138,7 @@ class SyncExpert(Stage):
         accuracy = [sync_accuracy(f, a, min_shift=1, max_shift=3) for f, a in zip(face, sound, strict=True)]
         face, sound = face.flatten(0, 1), sound.flatten(0, 1)
         terms: dict[str, Tensor | float] = {
-            "contrastive": contrastive(face, sound, temperature=self.temperature),
-            "contrastive_chance": math.log(len(face)),
+            **self._contrastive(face, sound),
             "accuracy": torch.stack(accuracy).mean(),
             "accuracy_chance": 0.5,
         }

@@ -34,7 +34,7 @@ from fctfg.ops.windows import middle_frame
 from fctfg.ranges import check_range
 from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_gradients
-from fctfg.stages.base import Stage, say
+from fctfg.stages.base import Stage, mean_terms, say
 from fctfg.stages.networks import Networks
 from fctfg.weights.artifact import build
 from fctfg.weights.config_json import config_to_dict
@@ -119,6 +119,7 @@ class TalkingFaceStage(Stage):
 
     stage = "talking_face"
     better: ClassVar[dict[str, Literal["min", "max"]]] = {"psnr": "max", "sync": "min"}
+    takes_turns: ClassVar[bool] = True
     roles: ClassVar[tuple[str, ...]] = (
         "generator",
         "inversion",
@@ -153,7 +154,6 @@ class TalkingFaceStage(Stage):
         check_range(0, mixup=mixup)
         check_range(0, 1, ema_decay=ema_decay)
         check_range(1, r1_every=r1_every)
-        self.automatic_optimization = False
         self.frozen = {"sync_expert": "sync_expert", "identity_expert": "identity_expert", "vgg": None}
         self.learning_rate = learning_rate
         self.generator_learning_rate, self.discriminator_learning_rate = (
@@ -292,40 +292,52 @@ class TalkingFaceStage(Stage):
             terms["adversarial"] = g_adversarial(self.discriminator(self.shown(output.frames)), self.adversarial_form)
         return terms
 
+    def _network_part(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """Gradients of the whole network; returns its terms and `total`, and the generated frames without graph."""
+        draws = self.draws("network", len(batch.source))
+        output = self.network(batch.source, self.driver(batch), batch.mel, draws)
+        terms = self.terms(batch, output)
+        total = weighted(terms, self.weights)
+        self.accumulate(total, last=True)
+        return {name: term.detach() for name, term in (terms | {"total": total}).items()}, output.frames.detach()
+
+    def _discriminator_part(self, batch: Batch, frames: Tensor) -> dict[str, Tensor]:
+        """Gradients of the discriminator on generated frames; returns what to watch."""
+        return discriminator_gradients(
+            self.discriminator,
+            self.shown(batch.driving),
+            self.shown(frames),
+            self.iteration,
+            self.r1_weight,
+            self.r1_every,
+            self.accumulate,
+            self.adversarial_form,
+            self.mixup,
+        )
+
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         optimizer_g, optimizer_d = self.optimizers()  # type: ignore[attr-defined]
 
         for parameter in self._resting:
             parameter.requires_grad_(self.iteration >= self.warm_up)
         self.toggle_optimizer(optimizer_g)
-        output = self.network(batch.source, self.driver(batch), batch.mel)
-        terms = self.terms(batch, output)
-        loss = weighted(terms, self.weights)
-        self.descend(loss, optimizer_g)
+        optimizer_g.zero_grad(set_to_none=True)
+        trained = [self._network_part(part) for part in self.parts(batch)]
+        terms = mean_terms([terms for terms, _ in trained])
+        optimizer_g.step()
         self.untoggle_optimizer(optimizer_g)
 
         judged: dict[str, Tensor] = {}
         if self.weights.adversarial:
             self.toggle_optimizer(optimizer_d)
-            real, fake = self.shown(batch.driving), self.shown(output.frames.detach())
             optimizer_d.zero_grad(set_to_none=True)
-            judged = discriminator_gradients(
-                self.discriminator,
-                real,
-                fake,
-                self.iteration,
-                self.r1_weight,
-                self.r1_every,
-                self.accumulate,
-                self.adversarial_form,
-                self.mixup,
-            )
+            shown = zip(self.parts(batch), trained, strict=True)
+            judged = mean_terms([self._discriminator_part(part, frames) for part, (_, frames) in shown])
             optimizer_d.step()
             self.untoggle_optimizer(optimizer_d)
 
         ema.update(self.network_ema, self.network, self.ema_decay, optimizer_g.found_inf)
-        shown = {name: term.detach() for name, term in (terms | judged).items()}
-        self.log_terms("train", shown | {"total": loss.detach()}, prog_bar=True)
+        self.log_terms("train", terms | judged, prog_bar=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         output = self.network_ema(batch.source, self.driver(batch), batch.mel)

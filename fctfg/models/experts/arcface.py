@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fctfg.models.irse import IRSEConfig, body, input_layer
+from fctfg.ops.draws import Draws
+from fctfg.ops.precision import precise
 from fctfg.ops.similarity import ARCFACE_TEMPLATE, align
 
 SIZE = 112  # px, of the aligned faces
@@ -45,7 +47,7 @@ class ArcFace(nn.Module):
         self.input_layer = input_layer(config.body)
         self.output_layer = nn.Sequential(
             nn.BatchNorm2d(width),
-            nn.Dropout(config.dropout),
+            nn.Dropout(config.dropout),  # has no weights; drawn for each sample by `_drop`
             nn.Flatten(),
             nn.Linear(width * (SIZE // 16) ** 2, config.dim),
             nn.BatchNorm1d(config.dim),
@@ -53,21 +55,30 @@ class ArcFace(nn.Module):
         self.body = body(config.body)
         self.register_buffer("template", ARCFACE_TEMPLATE.clone(), persistent=False)
 
-    def forward(self, faces: Tensor) -> Tensor:
+    def _drop(self, x: Tensor, draws: Draws) -> Tensor:
+        """Dropout of features [B, C, H, W] that depends on the samples' seeds alone."""
+        rate = self.config.dropout
+        return x * (draws.uniform("dropout", *x.shape[1:]) >= rate) / (1 - rate)
+
+    def forward(self, faces: Tensor, draws: Draws | None = None) -> Tensor:
         """Embed faces.
 
         Args:
             faces: [B, 3, 112, 112] RGB in [-1, 1], aligned.
+            draws: of each face, for the dropout in training; None draws from torch's global generator.
 
         Returns:
-            float32 [B, dim] of unit length.
+            [B, dim] of unit length, float32 or finer.
 
         Raises:
             ValueError: if the faces have another size.
         """
         if faces.ndim != 4 or faces.shape[1:] != (3, SIZE, SIZE):
             raise ValueError(f"faces must be [B, 3, {SIZE}, {SIZE}], not {list(faces.shape)}")
-        return F.normalize(self.output_layer(self.body(self.input_layer(faces))).float(), dim=1)
+        norm, dropout, flatten, linear, last = self.output_layer
+        x = norm(self.body(self.input_layer(faces)))
+        x = self._drop(x, draws) if draws is not None and self.training else dropout(x)
+        return F.normalize(precise(last(linear(flatten(x)))), dim=1)
 
     def align(self, frames: Tensor, points: Tensor) -> Tensor:
         """Align faces to the ArcFace template; differentiable in the frames.

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fctfg.models.audio_encoder import LAYERS, ConvSpec, conv_stack
+from fctfg.ops.precision import precise
 from fctfg.ops.similarity import ARCFACE_TEMPLATE, invert_similarity, pixel_points, similarity_from_points, warp
 from fctfg.ops.windows import MEL_FPS, window_index
 
@@ -85,11 +86,11 @@ class SyncNet(nn.Module):
 
     def embed_audio(self, mel: Tensor) -> Tensor:
         """Mel windows [B, 1, 80, 16] -> unit vectors [B, dim]."""
-        return F.normalize(self.audio_encoder(mel).flatten(1).float(), dim=1)
+        return F.normalize(precise(self.audio_encoder(mel).flatten(1)), dim=1)
 
     def embed_faces(self, faces: Tensor) -> Tensor:
         """Mouths [B, 15, 48, 96] of :meth:`mouths` -> unit vectors [B, dim]."""
-        return F.normalize(self.face_encoder(faces).flatten(1).float(), dim=1)
+        return F.normalize(precise(self.face_encoder(faces).flatten(1)), dim=1)
 
     def embed_mouth(self, mouths: Tensor) -> Tensor:
         """What is seen around each frame of films, in windows of five frames that it is the middle of.
@@ -135,7 +136,7 @@ class SyncNet(nn.Module):
             faces: [B, 15, 48, 96], five BGR frames in [0, 1].
 
         Returns:
-            (audio [B, dim], face [B, dim]), float32 of unit length.
+            (audio [B, dim], face [B, dim]) of unit length, float32 or finer.
         """
         return self.embed_audio(mel), self.embed_faces(faces)
 
@@ -171,7 +172,7 @@ class SyncNet(nn.Module):
             [N, 3, 48, 96] BGR in [0, 1].
         """
         height, width = frames.shape[-2:]
-        pixels = pixel_points(points.float(), height, width)
+        pixels = pixel_points(precise(points), height, width)
         matrix = invert_similarity(similarity_from_points(pixels, self.template))  # face -> frame
         half = FACE_SIZE // 2
         down = matrix.new_tensor([0.0, half])

@@ -79,8 +79,10 @@ class Samples(pl.Callback):
         assert isinstance(data, TalkingData)
         clip, pixels, sound, mel = data.val.whole(0)
         length = min(clip.n_frames, self.max_frames)
-        frames = to_images(pixels[:length]).to(stage.device)
-        windows = mel_windows(mel, torch.arange(length), FPS, stage.networks.centered_mel).to(stage.device)
+        frames = to_images(pixels[:length]).to(stage.device).to(stage.dtype)
+        windows = (
+            mel_windows(mel, torch.arange(length), FPS, stage.networks.centered_mel).to(stage.device).to(stage.dtype)
+        )
         shown = stage.video(frames[0], frames, windows)
         if shown is None:
             return {}
