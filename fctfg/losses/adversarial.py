@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from fctfg.losses.least_squares import d_least_squares_fake, d_least_squares_rea
 from fctfg.ops.convolution import no_weight_gradients
 from fctfg.ops.precision import float32_island, precise
 from fctfg.ops.processes import gather
+
+AdversarialForm = Literal["nonsaturating", "least_squares"]
 
 
 def d_logistic(real: Tensor, fake: Tensor) -> Tensor:
