@@ -198,6 +198,7 @@ class TrainCommand(LightningCLI):
         found = ingredients(self.model, self.datamodule, self.folder if self.checkpoint else None)
         if self.config["commercial_safe"]:
             check_commercial_use(found)
+        self.model.batches = self.datamodule.accumulate
         if self.trial:
             return self.trial_trainer(pl.Callback(), 1)
         self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))

@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import faces_data
 import pytest
+import torch
 from trained_runs import STAGES, Place, arguments
 
 from fctfg.cli import main
@@ -26,6 +27,14 @@ def fctfg_command() -> Fctfg:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
     return call
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """What a test does to the number of threads, on which the last bits depend, is undone."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ class Stage(pl.LightningModule, ABC):
         measured: the values of the last validation, by name with `val/`.
         better: metrics of validation by which a checkpoint can be the best, and whether it is the largest or smallest.
         troubles: of the run.
+        batches: of `data.batch_size` samples that an iteration takes one after the other (`data.accumulate`).
         safety: what is done about numbers that are not finite.
         attempt: how often the run has gone back to a checkpoint; each attempt sees other data, in another order.
         watched: training's terms and the norms of the gradients in this iteration, scalars on the device.
@@ -86,6 +87,7 @@ class Stage(pl.LightningModule, ABC):
         self.watched: dict[str, Tensor] = {}
         self._guarded: dict[torch.optim.Optimizer, tuple[dict[str, list[nn.Parameter]], Statistics]] = {}
         self.automatic_optimization = False
+        self.batches = 1
         self._part = 0, 1  # which part of the batch is in hand, of how many
         self._artifacts: dict[str, Artifact] = {}  # by role, until training begins
         unknown = sorted(set(self.init_from) - set(self.roles))
@@ -319,11 +321,9 @@ class Stage(pl.LightningModule, ABC):
         While one is in hand, `accumulate` and `draws` know which. The k-th has every `data.accumulate`-th sample from
         the k-th on, as the ranks have, so that the minibatch statistics' groups are those of the whole.
         """
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, TalkingData)
-        for number in range(data.accumulate):
-            self._part = number, data.accumulate
-            yield Batch(*(field[number :: data.accumulate] for field in batch))
+        for number in range(self.batches):
+            self._part = number, self.batches
+            yield Batch(*(field[number :: self.batches] for field in batch))
         self._part = 0, 1
 
     def draws(self, purpose: str, count: int) -> Draws:
