@@ -7,7 +7,7 @@ import pytest
 import torch
 from gradient_record import run_in_two
 from torch import Tensor
-from trained_runs import STAGES, Place, arguments, checkpoint, equal
+from trained_runs import STAGES, Place, arguments, checkpoint, equal, numbers
 
 from fctfg.cli import main
 
@@ -57,7 +57,7 @@ def difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 
 def logged(place: Place, run: str) -> dict[tuple[str, str], float]:
-    rows = [row.split(",") for row in (place[1] / run / "metrics.csv").read_text().splitlines()[1:]]
+    rows = [row.split(",") for row in numbers(place, run)[1:]]
     return {(iteration, name): float(value) for iteration, name, value in rows}
 
 
