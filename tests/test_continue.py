@@ -29,7 +29,7 @@ EVALUATIONS = {  # 12 iterations, evaluated after these
     "talking_face": ("--trainer.val_check_interval=3", "--model.init_args.warm_up=5", "--cool_down=0.7"),
 }
 OWN = {
-    "identity_expert": ("--trainer.accumulate_grad_batches=2",),
+    "identity_expert": ("--data.accumulate=2",),
     "generator": ("--model.init_args.r1_every=5", "--model.init_args.path_length_every=3"),
     "encoder": ("--data.augment=true", "--model.init_args.generator_learning_rate=1e-3"),
     "talking_face": ("--model.init_args.r1_every=5", "--data.decoys=true"),
