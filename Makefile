@@ -29,9 +29,10 @@ test: $(STAMP)
 slow: $(STAMP)
 	$(PY) -m pytest -m slow
 
-# 20 cuts of each stage, 200 kills, 100 damaged files
+# 20 cuts of each stage, 200 kills, 100 damaged files, 20 kills of prepare, the whole demo
 soak: $(STAMP)
-	FCTFG_CUTS=20 FCTFG_KILLS_TRAIN=200 FCTFG_TORN=100 $(PY) -m pytest tests/test_continue.py tests/test_checkpoint_files.py --timeout=36000
+	FCTFG_CUTS=20 FCTFG_KILLS_TRAIN=200 FCTFG_TORN=100 FCTFG_KILLS=20 FCTFG_DEMO_SHARE=1 $(PY) -m pytest --timeout=36000 \
+	    tests/test_continue.py tests/test_checkpoint_files.py tests/test_prepare_killed.py tests/test_demo.py
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

@@ -43,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="the whole road once, on the embedded clips", **STYLE)
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the demo")
+    demo.add_argument("--share", type=float, default=1.0, help="of the iterations; less only shows that all works here")
     demo.set_defaults(run=_demo)
 
     prepare = commands.add_parser("prepare", help="raw videos to a clip data set; the same again continues", **STYLE)
@@ -204,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _demo(options: argparse.Namespace) -> None:
     from fctfg.demo import run_demo
 
-    run_demo(options.out)
+    run_demo(options.out, options.share)
 
 
 def _prepare(options: argparse.Namespace) -> None:

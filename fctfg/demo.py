@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from fctfg.atomic import make_folder, write_json
 from fctfg.demo_corpus import root
 from fctfg.demo_report import write_demo_report
 from fctfg.demo_result import make_result
-from fctfg.errors import FctfgError
+from fctfg.errors import FctfgError, UsageError
 from fctfg.inference import DEFAULT_WEIGHTS
 from fctfg.report import duration_text
 
@@ -120,24 +120,29 @@ class Step:
     action: Callable[[Tell], None]
 
 
-def run_demo(out: Path) -> Path:
+def run_demo(out: Path, share: float = 1.0) -> Path:
     """Prepares the embedded clips, trains all stages, generates and measures, and writes the report.
 
     Args:
         out: folder of everything the demo writes, `runs/demo` by default.
+        share: of the iterations, above 0; less is only a check that everything works here.
 
     Returns:
         The report, `OUT/report.html`.
 
     Raises:
+        UsageError: the share is not above 0, or more than 1.
         FctfgError: a step failed; the message names its log.
     """
+    if not 0 < share <= 1:
+        raise UsageError(f"--share must be above 0 and at most 1, not {share:g}")
     make_folder(out)
     size = _frame_size()
     data = out / "data"
     prepare = ["prepare", str(root()), "--out", str(data), "--size", str(size), "--licence", "CC0-1.0"]
     steps = [Step("data", "Preparation", prepare, lambda tell: _call(out, "data", prepare, tell))]
-    for training in TRAININGS:
+    for full in TRAININGS:
+        training = replace(full, batches=max(1, round(share * full.batches)))
         command = training.command(out)
         settings = [config_files.path(name).read_text(encoding="utf-8") for name in training.configs]
         steps.append(Step(training.stage, training.title, [*command, *settings], _trains(out, training.stage, command)))

@@ -1,6 +1,7 @@
 """The demo: steps are done once, continue, and are done again when what they depend on has changed; the whole road."""
 
 import json
+import os
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -141,13 +142,15 @@ def test_result_is_measured_against_the_true_frames(tiny_data: tuple[Path, Path]
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_the_whole_road(fctfg_command: Callable, tmp_path: Path) -> None:
+    """With a tenth of the iterations; `FCTFG_DEMO_SHARE=1 pytest tests/test_demo.py -m slow` takes them all."""
     out = tmp_path / "runs" / "demo"
-    result = fctfg_command("demo", "--out", out, timeout=2400)
+    command = "demo", "--out", out, "--share", os.environ.get("FCTFG_DEMO_SHARE", "0.1")
+    result = fctfg_command(*command, timeout=2400)
     assert result.returncode == 0, result.stdout + result.stderr
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "says nothing about real faces" in page
     assert page.count("<video") >= 2 and page.count("<svg") > 10
     figures = demo_result.read_figures(out / "result")
     assert np.isfinite([figures.psnr, figures.ssim]).all()
-    again = fctfg_command("demo", "--out", out, timeout=300)
+    again = fctfg_command(*command, timeout=300)
     assert again.returncode == 0 and again.stdout.count("already done") >= 8

@@ -19,7 +19,7 @@ from fctfg.data.manifest import FILE_NAME, read_manifest
 from fctfg.data.pack import pack
 from fctfg.data.prepare import prepare
 
-KILLS = int(os.environ.get("FCTFG_KILLS", "4"))  # 20 take about four minutes
+KILLS = int(os.environ.get("FCTFG_KILLS", "2"))  # 20 take about four minutes
 OPTIONS = ("--size=32", "--min-frames=10", "--detector=dlib")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
