@@ -20,6 +20,9 @@ import torch.distributed
 from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
+from fctfg.stages.base import Stage
+from fctfg.stages.finite import RollBack
+
 BEAT = 2.0  # seconds between two signs of life
 DEAD = 30.0  # seconds without one after which a process counts as dead
 MEETING = timedelta(minutes=10)  # for all processes to have loaded what they train with
@@ -40,6 +43,8 @@ class Launcher(_SubprocessScriptLauncher):
         _set_num_threads_if_needed(num_processes=self.num_processes)
         try:
             return function(*args, **kwargs)
+        except RollBack:  # all go on together
+            raise
         except BaseException:
             deadline = time.monotonic() + GRACE
             for child in self.procs:  # which may wait for this process in a collective
@@ -64,16 +69,17 @@ class Watch:
     Args:
         rank, world: this process, and how many there are.
         children: processes that this one has started, the first of which is `rank` + 1.
+        attempt: of the run; what was said in an earlier one does not count.
 
     Attributes:
         verdict: who has died and why, once it is known.
     """
 
-    def __init__(self, rank: int, world: int, children: Sequence[Popen[Any]] = ()) -> None:
+    def __init__(self, rank: int, world: int, children: Sequence[Popen[Any]] = (), attempt: int = 0) -> None:
         self.rank, self.world, self.children = rank, world, children
         self.verdict = ""
         self._over = threading.Event()
-        self._prefix = f"fctfg/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+        self._prefix = f"fctfg/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{attempt}"
         self._store = self._connect(DEAD)
         self._store.set(f"{self._prefix}/name/{rank}", f"process {rank} ({socket.gethostname()}, pid {os.getpid()})")
         self._beats = dict.fromkeys(range(1, world) if rank == 0 else (0,), -1)
@@ -175,11 +181,13 @@ class PeersAlive(pl.Callback):
     def __init__(self) -> None:
         self.verdict = ""
         self._watch: Watch | None = None
+        self._children: Sequence[Popen[Any]] = ()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.world_size > 1:
-            children = getattr(trainer.strategy.launcher, "procs", [])
-            self._watch = Watch(trainer.global_rank, trainer.world_size, children)
+            assert isinstance(pl_module, Stage)
+            self._children = getattr(trainer.strategy.launcher, "procs", self._children)
+            self._watch = Watch(trainer.global_rank, trainer.world_size, self._children, pl_module.attempt)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._watch is not None:
@@ -188,7 +196,7 @@ class PeersAlive(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self._watch is None:
             return
-        if not isinstance(exception, Exception):  # a signal, on which all have agreed
+        if isinstance(exception, RollBack) or not isinstance(exception, Exception):  # on which all have agreed
             self._watch.leave()
         elif is_broken_link(exception):
             self.verdict = self._watch.ask()
