@@ -129,7 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
     networks.add_argument("--channel-base", type=int, default=32768, help="channels of a layer times its side, pixels")
     networks.add_argument("--channel-max", type=int, default=512, help="most channels of a layer, and length of codes")
     networks.add_argument(
-        "--recompute", action="store_true", help="as with networks.recompute: less memory for the backward passes"
+        "--recompute", action="store_true", help="as with networks.recompute: activations are computed again"
     )
     networks.add_argument("--no-compile", action="store_true", help="eager only; compiling takes minutes")
     networks.add_argument("--no-memory", action="store_true", help="no peak memory (one process per candidate)")

@@ -35,7 +35,7 @@ class Networks:
         centered_mel: each frame's mel window is centered on it instead of starting with it (Wav2Lip's inference). The
             sync expert hears the same with both.
         recompute: generator and discriminator compute each resolution again in the backward pass instead of keeping
-            it: the same gradients, less memory, more time (docs/scaling.md).
+            it: the same gradients to the bit, in more time. On the CPU it saves no memory (docs/log.md).
     """
 
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
