@@ -15,6 +15,9 @@ from fctfg.cli import main
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 
+THREADS = torch.get_num_threads()
+FIXED_THREADS = os.environ.get("OMP_NUM_THREADS")
+
 Fctfg = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -31,10 +34,17 @@ def fctfg_command() -> Fctfg:
 
 @pytest.fixture(autouse=True)
 def same_threads() -> Iterator[None]:
-    """What a test does to the number of threads, on which the last bits depend, is undone."""
-    threads = torch.get_num_threads()
+    """Each test, and each process that it starts, has as many threads as the first: the last bits depend on them."""
+    restore_threads()
     yield
-    torch.set_num_threads(threads)
+    restore_threads()
+
+
+def restore_threads() -> None:
+    """Undo what launching several processes does to the threads of this process and of those that it starts."""
+    torch.set_num_threads(THREADS)
+    if FIXED_THREADS is None:
+        os.environ.pop("OMP_NUM_THREADS", None)
 
 
 @pytest.fixture
