@@ -6,18 +6,15 @@ The only place of the command line that imports Lightning.
 from __future__ import annotations
 
 import logging
-import netrc
 import os
 import re
 import sys
-import uuid
 import warnings
 from contextlib import nullcontext
 from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlparse
 
 import pytorch_lightning as pl
 import yaml
@@ -50,12 +47,11 @@ from fctfg.stages.callbacks.speed import Speed
 from fctfg.stages.callbacks.stop_signals import stop_at_once
 from fctfg.stages.checkpoint_files import CheckpointFiles
 from fctfg.stages.csv_log import CsvLog
-from fctfg.stages.dry_run import show_dry_run
 from fctfg.stages.finite import RollBack, Safety
-from fctfg.stages.fitting import fit_on_cpu, fit_on_gpu
 from fctfg.stages.networks import Networks
 from fctfg.stages.rollbacks import Rollbacks
-from fctfg.stages.wandb_log import WandbLog, mode_of
+from fctfg.stages.wandb_log import tracker
+from fctfg.trial import trial_trainer, try_out
 from fctfg.weights.licences import Licences, check_commercial_use
 
 OWN_SETTINGS = {  # of the trainer, which the command sets itself, with their defaults
@@ -200,12 +196,13 @@ class TrainCommand(LightningCLI):
             check_commercial_use(found)
         self.model.batches = self.datamodule.accumulate
         if self.trial:
-            return self.trial_trainer(pl.Callback(), 1)
+            return trial_trainer(self, pl.Callback(), 1)
         self.plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.model.settings = _settings(self.plain)
         self.model.troubles = self.datamodule.troubles
         self.model.safety = self.config_init["safety"]
-        self.wandb = self._tracker()
+        names = self.config["wandb_project"], self.config["run"]
+        self.wandb = tracker(self.folder, *names, self.model.troubles)
         self.peers = PeersAlive()
         given = self.config_init["trainer"]["callbacks"] or []
         speed = Speed()
@@ -251,49 +248,6 @@ class TrainCommand(LightningCLI):
     def trial(self) -> bool:
         """Whether nothing is to be trained in earnest."""
         return bool(self.config["dry_run"] or self.config["fit"])
-
-    def trial_trainer(self, callback: pl.Callback, iterations: int) -> pl.Trainer:
-        """A trainer of one process for so many iterations and one validation batch, which writes nothing."""
-        devices = self.config["trainer"]["devices"]
-        return super().instantiate_trainer(
-            logger=False,
-            callbacks=[callback],
-            devices=devices[:1] if isinstance(devices, list) else 1,
-            num_nodes=1,
-            strategy="auto",
-            max_epochs=1,
-            max_steps=-1,
-            limit_train_batches=iterations,
-            limit_val_batches=1,
-            val_check_interval=1.0,
-            check_val_every_n_epoch=1,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-        )
-
-    def try_out(self) -> None:
-        """The dry run, or the search for the largest batch."""
-        if self.before is None:
-            self.model.check_start()
-        if not self.config["fit"]:
-            epochs = self.config["trainer"]["max_epochs"]
-            known = epochs is not None and epochs >= 0
-            show_dry_run(self.model, self.datamodule, self.trial_trainer, epochs if known else None)
-            return
-        on_gpu = self.trainer.strategy.root_device.type == "cuda"
-        size = (
-            fit_on_gpu(self.model, self.datamodule, self.trial_trainer)
-            if on_gpu
-            else fit_on_cpu(self.arguments, self.datamodule)
-        )
-        if not size:
-            raise FctfgError("not even one sample fits into memory; choose smaller networks, or fewer data.frames")
-        clips = " (as many as there are clips)" if size == len(self.datamodule.train) else ""
-        how = "tried out" if on_gpu else "predicted from the memory of smaller ones"
-        print(f"The largest batch that fits is {size}{clips}, {how}: --data.batch_size {size}")
 
     def fit(self) -> None:
         """Train, in a folder that no other process trains into meanwhile."""
@@ -351,16 +305,6 @@ class TrainCommand(LightningCLI):
                 partial.write_text(f"{self.wandb.version}\n")
         self.wandb.start(self.plain | {"dataset_hash": self.datamodule.hash})
 
-    def _tracker(self) -> WandbLog:
-        mode = os.environ.setdefault("WANDB_MODE", "online" if wandb_key_is_known() else "offline")
-        if mode == "offline":
-            say(f"W&B: offline; `wandb sync {self.folder}/wandb/offline-run-*` uploads the run")
-        known = self.folder / "wandb_id.txt"
-        identifier = known.read_text().strip() if known.is_file() else uuid.uuid4().hex[:12]
-        names = self.config["wandb_project"], self.config["run"], identifier
-        patience = float(os.environ.get("WANDB_INIT_TIMEOUT", 60.0))
-        return WandbLog(self.folder, *names, mode_of(mode), self.model.troubles, patience)
-
 
 def _quieten() -> None:
     """One line for each thing that matters: ours; Lightning and W&B speak up for warnings only."""
@@ -371,20 +315,6 @@ def _quieten() -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     for message in ("many workers", "dataloader is not resumable", "LeafSpec", "logging interval", "in eval mode"):
         warnings.filterwarnings("ignore", f".*{message}.*")
-
-
-def wandb_key_is_known() -> bool:
-    """Whether W&B could log in without asking: a key in the environment, or the host in the user's netrc.
-
-    W&B itself is not asked, since an offline run that follows a failed login waits for the network.
-    """
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
 
 
 def _root(error: BaseException) -> BaseException:
@@ -405,9 +335,7 @@ def train(arguments: list[str]) -> None:
         FctfgError: data, weights or a checkpoint that cannot be used.
     """
     _quieten()
-    for name in ("commercial_safe", "dry_run"):
-        spelled = name.replace("_", "-")
-        arguments = [re.sub(f"^--{spelled}(?==|$)", f"--{name}", argument) for argument in arguments]
+    arguments = [re.sub(r"^--[a-z-]+(?==|$)", lambda name: "--" + name[0][2:].replace("-", "_"), a) for a in arguments]
     argv, sys.argv = sys.argv, sys.argv[:1]  # Lightning warns when both are given
     try:
         command = TrainCommand(
@@ -432,7 +360,7 @@ def train(arguments: list[str]) -> None:
     finally:
         sys.argv = argv
     if command.trial:
-        command.try_out()
+        try_out(command)
         return
     try:
         with stop_at_once():

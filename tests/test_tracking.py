@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from fctfg.stages.csv_log import CsvLog
-from fctfg.stages.wandb_log import FAILED
-from fctfg.train import wandb_key_is_known
+from fctfg.stages.wandb_log import FAILED, wandb_key_is_known
 from fctfg.troubles import Troubles
 
 

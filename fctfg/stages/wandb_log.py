@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import netrc
+import os
 import queue
 import threading
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlparse
 
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from fctfg.troubles import Troubles
 
+say = rank_zero_only(logging.getLogger("fctfg").info)
 STEP = "trainer/global_step"
 MOST = 10_000  # calls that wait for W&B
 STARTS = 4  # the first one online, where that is wanted
@@ -183,11 +189,45 @@ class WandbLog(Logger):
         return f"{self.folder}/metrics.csv has all numbers, and `wandb sync {self.folder}/wandb/*run-*` uploads later"
 
 
+def tracker(folder: Path, project: str, run: str, troubles: Troubles) -> WandbLog:
+    """The log of a run folder; it continues the W&B run that the folder names.
+
+    It is online where a key is known and `WANDB_MODE` does not say otherwise, and waits `WANDB_INIT_TIMEOUT` seconds.
+
+    Args:
+        folder: the run's folder.
+        project: W&B project.
+        run: name shown by W&B.
+        troubles: where failures are counted.
+    """
+    mode = os.environ.setdefault("WANDB_MODE", "online" if wandb_key_is_known() else "offline")
+    if mode == "offline":
+        say(f"W&B: offline; `wandb sync {folder}/wandb/offline-run-*` uploads the run")
+    known = folder / "wandb_id.txt"
+    identifier = known.read_text().strip() if known.is_file() else uuid.uuid4().hex[:12]
+    patience = float(os.environ.get("WANDB_INIT_TIMEOUT", 60.0))
+    return WandbLog(folder, project, run, identifier, mode_of(mode), troubles, patience)
+
+
 def mode_of(name: str) -> Mode:
     """What `WANDB_MODE` means here; unknown modes are W&B's newer ways of being online."""
     if name in ("offline", "dryrun"):
         return "offline"
     return "disabled" if name == "disabled" else "online"
+
+
+def wandb_key_is_known() -> bool:
+    """Whether W&B could log in without asking: a key in the environment, or the host in the user's netrc.
+
+    W&B itself is not asked, since an offline run that follows a failed login waits for the network.
+    """
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def end_service(patience: float = 10.0) -> None:
