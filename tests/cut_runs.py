@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from trained_runs import Place, checkpoint, equal, numbers
 
 from fctfg.cli import main
@@ -74,23 +75,26 @@ def assert_same_run(place: Place, straight: str, cut: str) -> None:
 
 def difference(one: object, other: object, at: str = "") -> str:
     """Where two nested values first differ."""
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        one, other = dict(enumerate(one)), dict(enumerate(other))
     if isinstance(one, dict) and isinstance(other, dict):
         for key in one.keys() | other.keys():
             if key not in one or key not in other:
                 return f"{at}.{key} is missing"
             if not equal(one[key], other[key]):
                 return difference(one[key], other[key], f"{at}.{key}")
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and one.shape == other.shape:
+        return f"{at}: by {(one.double() - other.double()).abs().max():.3g}"
     return f"{at}: {one} != {other}"
 
 
-def _rank(command: list[str], log: Path, environment: dict[str, str]) -> None:
+def _rank(command: list[str], log: Path, environment: dict[str, str], threads: int) -> None:
     """One process of a run; its output goes to a file."""
-    import torch
     from pytorch_lightning.utilities import rank_zero_only
 
     os.environ |= environment | {"WANDB_MODE": "disabled"}
     rank_zero_only.rank = int(environment.get("LOCAL_RANK", 0))
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     with log.open("a") as stream:
         os.dup2(stream.fileno(), 2)
         sys.exit(main(command))
@@ -117,9 +121,10 @@ class Processes:
                 port = probe.getsockname()[1]
             together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
             command = [*command, f"--trainer.devices={count}"]
+        threads = torch.get_num_threads() if count == 1 else 1
         self.ranks = [
             context.Process(
-                target=_rank, args=(command, log, together | ({"LOCAL_RANK": str(rank)} if together else {}))
+                target=_rank, args=(command, log, together | ({"LOCAL_RANK": str(rank)} if together else {}), threads)
             )
             for rank in range(count)
         ]

@@ -37,6 +37,13 @@ def mean_terms(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([part[name].detach() for part in parts]).mean() for name in parts[0]}
 
 
+def device_name(device: torch.device) -> str:
+    """What computes: the GPU's name, or on a CPU the number of threads, which sums depend on."""
+    return (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU with {torch.get_num_threads()} threads"
+    )
+
+
 say = rank_zero_only(logging.getLogger("fctfg").info)
 
 
@@ -377,7 +384,8 @@ class Stage(pl.LightningModule, ABC):
 
         Returns:
             `stage`; `networks`, the configuration of each network that is trained; `judges`, the file of each frozen
-            one (sha256); `data`, what samples and draws depend on; `settings`, what terms and steps do.
+            one (sha256); `data`, what samples and draws depend on; `settings`, what terms and steps do; `machine`, what
+            the last bits depend on.
         """
         networks = {
             name: config_to_dict(module.config)
@@ -392,6 +400,7 @@ class Stage(pl.LightningModule, ABC):
             "judges": judges,
             "data": data.facts() | drawn,
             "settings": self.settings,
+            "machine": {"device": device_name(trainer.strategy.root_device)},
         }
 
     def check_finite(self) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch.distributed
+from lightning_fabric.plugins.environments import ClusterEnvironment
 from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
@@ -36,11 +37,14 @@ class Launcher(_SubprocessScriptLauncher):
     Lightning's own observer kills all processes as soon as one ends with another status than 0, and says nothing.
     """
 
+    def __init__(self, cluster_environment: ClusterEnvironment, num_processes: int, num_nodes: int) -> None:
+        super().__init__(cluster_environment, num_processes, num_nodes)
+        _set_num_threads_if_needed(num_processes=num_processes)  # what the run says of itself has them already
+
     def launch(self, function: Any, *args: Any, trainer: pl.Trainer | None = None, **kwargs: Any) -> Any:
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.cluster_environment.creates_processes_externally:
             self._call_children_scripts()
-        _set_num_threads_if_needed(num_processes=self.num_processes)
         try:
             return function(*args, **kwargs)
         except RollBack:  # all go on together
