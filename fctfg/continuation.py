@@ -115,10 +115,10 @@ def check(
             f"{run} cannot go on exactly as it was begun ({said}); restore that, choose another --run name, or say "
             f"--accept_changes true to go on all the same"
         )
-    said = [_changes(then[part], now[part]) for part in ("data", "settings")]
+    others = [_changes(then[part], now[part]) for part in ("data", "settings")]
     if then.get("machine", now["machine"]) != now["machine"]:  # earlier checkpoints do not know theirs
-        said.append(f"{then['machine']['device']} -> {now['machine']['device']}, which rounds otherwise")
-    return "; ".join(filter(None, said))
+        others.append(f"{then['machine']['device']} -> {now['machine']['device']}, which rounds otherwise")
+    return "; ".join(filter(None, others))
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

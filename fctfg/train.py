@@ -35,7 +35,7 @@ from fctfg.setting_errors import explain
 from fctfg.stages import STAGES
 from fctfg.stages.base import Stage, say
 from fctfg.stages.batch_norm_sync import BatchNormSync
-from fctfg.stages.callbacks.checkpoints import Checkpoints, warn
+from fctfg.stages.callbacks.checkpoints import Checkpoints
 from fctfg.stages.callbacks.export import Export, exported_iterations, ingredients
 from fctfg.stages.callbacks.learning_rates import LearningRates
 from fctfg.stages.callbacks.peers_alive import Launcher, PeersAlive
@@ -162,7 +162,9 @@ class TrainCommand(LightningCLI):
         self.there = self.files.paths()
         newest = self.files.newest()
         for path, why in newest.damaged:
-            warn(f"{path} cannot be used ({why}); {newest.path} is used instead")
+            rank_zero_only(logging.getLogger("fctfg").warning)(
+                f"{path} cannot be used ({why}); {newest.path} is used instead"
+            )
         self.checkpoint = newest.path
         self.before = begun(newest.path, self.config["model"]["class_path"]) if newest.path else None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import faces_data
 import pytest
+import torch
 from clip_sets import change_column
 from cut_runs import Processes, iterations_logged
 from trained_runs import Place, arguments, checkpoint
@@ -63,6 +64,13 @@ def test_another_data_set_is_refused_unless_accepted(
     assert main([*command, "--accept_changes=true"]) == 0
     assert "The run goes on otherwise than it began: data " in caplog.text
     assert iterations(copied) == 12
+
+
+def test_another_number_of_threads_is_said(copied: Place, caplog: pytest.LogCaptureFixture) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    assert main(arguments(copied, "sync_expert", None, LONGER)) == 0
+    assert f"CPU with {threads} threads -> CPU with {threads + 1} threads, which rounds otherwise" in caplog.text
 
 
 def test_the_length_of_an_epoch_does_not_change_within_it(copied: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +129,8 @@ def test_a_disk_that_is_full_for_a_while(
     monkeypatch.setattr(CheckpointFiles, "write", full)
     assert main(arguments(copied, "sync_expert", None, LONGER, "--checkpoint_every=1")) == 0
     assert len(refused) == 3 and refused[0] == refused[2]
-    assert "Not saved (3 so far), training goes on: cannot write" in caplog.text
+    assert caplog.text.count("Not saved, training goes on: cannot write") == 3
+    assert "Troubles since the start: checkpoints that could not be written: 3" in caplog.text
     assert "no space left on the disk" in caplog.text
     assert iterations(copied) == 12
 

@@ -230,7 +230,7 @@ class Stage(pl.LightningModule, ABC):
 
     @property
     def iteration(self) -> int:
-        """Iterations completed so far; within a step, its 0-based number (`global_step` counts optimiser steps)."""
+        """Iterations completed so far; within a step, its 0-based number."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.completed
 
     def on_train_start(self) -> None:
@@ -262,11 +262,11 @@ class Stage(pl.LightningModule, ABC):
         self.watched = {}
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Every backward pass, automatic or not; a loss that is not finite has no finite gradient."""
+        """Every backward pass; a loss that is not finite has no finite gradient."""
         loss.backward(finite_root(loss), *args, **kwargs)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Every optimiser step, automatic or not, comes by here: it is skipped where its gradients are not finite.
+        """Every optimiser step comes by here: it is skipped where its gradients are not finite.
 
         The gradients are the same on all processes, which so decide alike. Afterwards the optimiser's `found_inf` says
         whether its step was skipped.
@@ -309,18 +309,6 @@ class Stage(pl.LightningModule, ABC):
                 named = dict(zip((f"{part}/{name}" for name in terms), values, strict=True))
                 for logger in self.loggers:
                     logger.log_metrics(named, step=self.iteration)
-
-    def train_part(self, batch: Batch) -> dict[str, Tensor]:
-        """Add the gradients of a part of the batch (`parts`); returns terms to watch. For stages of one optimiser."""
-        raise NotImplementedError
-
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """An iteration of a stage of one optimiser: its gradients, averaged over parts and processes, and one step."""
-        optimizer = self.optimizers()
-        optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
-        terms = mean_terms([self.train_part(part) for part in self.parts(batch)])
-        optimizer.step()  # type: ignore[union-attr]
-        self.log_terms("train", terms, prog_bar=True)
 
     def parts(self, batch: Batch) -> Iterator[Batch]:
         """The batches of `data.batch_size` that a batch is taken in, one after the other.

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from fctfg.atomic import atomic_path, write_error
+from fctfg.atomic import atomic_path, flush, write_error
 from fctfg.errors import FctfgError, WriteError
 
 _NAME = re.compile(r"iteration-(\d+)(?:-(\d+))?\.ckpt")
@@ -139,7 +139,7 @@ class CheckpointFiles:
             with atomic_path(path) as partial:
                 torch.save(content, partial)
                 _write_hash(path, sha256(partial))  # stands first, so that no checkpoint is without
-            _flush_folder(self.folder)
+            flush(self.folder)
             self._point_to(path)
         except (OSError, RuntimeError) as error:  # the latter is how torch.save says that the disk is full
             raise _write_error(error, path) from error
@@ -223,11 +223,3 @@ def _write_hash(path: Path, digest: str) -> None:
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
     _hash_file(path).unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,11 +14,11 @@ from fctfg.models.experts.arcface import ArcFace
 from fctfg.ops.draws import Draws
 from fctfg.ops.processes import gather
 from fctfg.ranges import check_range
-from fctfg.stages.base import Stage
 from fctfg.stages.networks import Networks
+from fctfg.stages.one_optimizer import OneOptimizer
 
 
-class IdentityExpert(Stage):
+class IdentityExpert(OneOptimizer):
     """Trains IR-SE50 with the ArcFace loss on the training identities.
 
     Validation is on identities that training has not seen: cosine of two frames of one clip (`val/same`) against that

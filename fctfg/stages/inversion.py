@@ -21,8 +21,9 @@ from fctfg.models.hypernetwork import Deltas, Hypernetwork, add_deltas, refine
 from fctfg.models.stylegan2 import Generator
 from fctfg.models.visual_encoder import VisualEncoder
 from fctfg.ranges import check_range
-from fctfg.stages.base import Stage, say
+from fctfg.stages.base import say
 from fctfg.stages.networks import Networks
+from fctfg.stages.one_optimizer import OneOptimizer
 from fctfg.stages.ranger import Ranger
 from fctfg.weights.opening import lpips_judge
 
@@ -42,7 +43,7 @@ class InversionWeights(LossWeights):
     identity: float = 0.1
 
 
-class Inversion(Stage):
+class Inversion(OneOptimizer):
     """What both steps of the inversion share: the generator and the judges, the terms, the pictures.
 
     Args:

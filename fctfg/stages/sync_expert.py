@@ -18,8 +18,8 @@ from fctfg.ops.draws import Draws
 from fctfg.ops.processes import gather
 from fctfg.ops.windows import middle_frame
 from fctfg.ranges import check_range
-from fctfg.stages.base import Stage
 from fctfg.stages.networks import Networks
+from fctfg.stages.one_optimizer import OneOptimizer
 
 
 def vary(batch: Batch, draws: Draws) -> Batch:
@@ -53,7 +53,7 @@ def vary(batch: Batch, draws: Draws) -> Batch:
     )
 
 
-class SyncExpert(Stage):
+class SyncExpert(OneOptimizer):
     """Trains SyncNet to find the sound that belongs to five frames of a mouth.
 
     A sample is a stretch of one clip (`data.frames`), cut into windows of five frames. The negatives of a window are

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from fctfg.errors import FctfgError, WriteError
@@ -19,8 +17,6 @@ from fctfg.stages.callbacks.stop_signals import Stopped, StopSignals
 from fctfg.stages.checkpoint_files import CheckpointFiles
 from fctfg.stages.csv_log import CsvLog
 from fctfg.stages.loop_state import evaluation_follows, go_on, settle
-
-warn = rank_zero_only(logging.getLogger("fctfg").warning)
 
 
 def weights_agree(module: nn.Module) -> bool:
@@ -46,6 +42,17 @@ def iterations_done(trainer: pl.Trainer) -> int:
     return trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
 
+def stage_of(trainer: pl.Trainer) -> Stage:
+    """The stage that is trained."""
+    assert isinstance(trainer.lightning_module, Stage)
+    return trainer.lightning_module
+
+
+def _miss(module: Stage, error: WriteError) -> None:
+    sentence = f"Not saved, training goes on: {error}"
+    module.troubles.meet("checkpoints that could not be written", sentence, about=str(error))
+
+
 def _is_over(trainer: pl.Trainer) -> bool:
     """Whether the run has reached its `max_steps`, which Lightning does not continue."""
     return 0 <= trainer.max_steps <= trainer.fit_loop.epoch_loop.global_step
@@ -65,7 +72,6 @@ class Checkpoints(pl.Callback):
 
     def __init__(self, files: CheckpointFiles, every: int, best: Mapping[str, Literal["min", "max"]]) -> None:
         self.files, self.every, self.best = files, every, dict(best)
-        self.failed = 0  # checkpoints that could not be written
         self._signals = StopSignals()
         self._due = False  # whether a checkpoint is to be written as soon as can be
         self._records: dict[str, float] = {}  # the best value of each metric
@@ -88,8 +94,7 @@ class Checkpoints(pl.Callback):
             trainer: trains a `Stage`.
             in_batch: whether at the end of a batch or in the evaluation that follows; else at the end of an epoch.
         """
-        module = trainer.lightning_module
-        assert isinstance(module, Stage)
+        module = stage_of(trainer)
         module.check_finite()
         if trainer.world_size > 1 and not weights_agree(module):
             raise FctfgError(
@@ -110,21 +115,17 @@ class Checkpoints(pl.Callback):
                 self._unsaved = None
             except WriteError as error:
                 self._unsaved = error
-                self._miss(error)
+                _miss(module, error)
         trainer.strategy.barrier("checkpoint")
 
-    def _miss(self, error: WriteError) -> None:
-        self.failed += 1
-        warn(f"Not saved ({self.failed} so far), training goes on: {error}")
-
-    def _keep_best(self, iterations: int) -> None:
+    def _keep_best(self, module: Stage, iterations: int) -> None:
         """Keep the newest checkpoint, if it is of these iterations and an evaluation of them brought records."""
         if self._saved is not None and self._saved[0] == self._better[0] == iterations:
             for metric in self._better[1]:
                 try:
                     self.files.keep_as_best(metric, self._saved[1])
                 except WriteError as error:
-                    self._miss(error)
+                    _miss(module, error)
             self._better = 0, []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -145,12 +146,9 @@ class Checkpoints(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loop = trainer.fit_loop.epoch_loop
         self._stop_if_asked(trainer)
         self._due |= iterations_done(trainer) % self.every == 0
-        if loop._should_accumulate():
-            return  # gradients are waiting, which no checkpoint holds
-        if loop._num_ready_batches_reached() or _is_over(trainer):
+        if trainer.fit_loop.epoch_loop._num_ready_batches_reached() or _is_over(trainer):
             return  # the end of the epoch or of the run follows, which is saved
         if self._due or (self.best and evaluation_follows(trainer)):
             self.save(trainer, in_batch=True)
@@ -158,7 +156,7 @@ class Checkpoints(pl.Callback):
     def _stop_if_asked(self, trainer: pl.Trainer) -> None:
         """Save the run and leave it, when any process was asked to and the run can be saved here."""
         status = self._signals.status()
-        if status and not trainer.fit_loop.epoch_loop._should_accumulate() and not _is_over(trainer):
+        if status and not _is_over(trainer):
             self.save(trainer, in_batch=True)
             if self._unsaved is None:
                 say(f"Interrupted; {self.files.last} is saved, and the same command goes on from it")
@@ -182,11 +180,11 @@ class Checkpoints(pl.Callback):
                 better.append(metric)
         iterations = iterations_done(trainer)
         self._better = iterations, better
-        self._keep_best(iterations)
+        self._keep_best(stage_of(trainer), iterations)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.save(trainer, in_batch=False)
-        self._keep_best(iterations_done(trainer))
+        self._keep_best(stage_of(trainer), iterations_done(trainer))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._unsaved is not None:
