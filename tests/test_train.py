@@ -160,11 +160,11 @@ def test_ctrl_c_saves_and_the_run_continues_exactly(place: Place, stage: str) ->
     assert 13 < cut_at < 40
 
     assert main(arguments(place, stage, run, *more)) == 0
-    assert main(arguments(place, stage, f"{stage}_straight", *more)) == 0
-    straight, continued = checkpoint(place, f"{stage}_straight"), checkpoint(place, run)
+    assert main(arguments(place, stage, f"{stage}_uninterrupted", *more)) == 0
+    straight, continued = checkpoint(place, f"{stage}_uninterrupted"), checkpoint(place, run)
     assert equal(straight["state_dict"], continued["state_dict"])
     assert equal(straight["optimizer_states"], continued["optimizer_states"])
-    assert numbers(place, f"{stage}_straight") == numbers(place, run)
+    assert numbers(place, f"{stage}_uninterrupted") == numbers(place, run)
 
 
 @pytest.mark.slow
