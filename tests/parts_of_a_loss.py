@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from fctfg.losses.adversarial import d_logistic_fake, d_logistic_real, r1_penalty
 from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
-from fctfg.stages.adversarial import discriminator_gradients
+from fctfg.stages.adversarial import discriminator_gradients, r1_gradients
 from fctfg.stages.base import Stage
 
 
@@ -35,7 +35,9 @@ class Half(pl.LightningModule):
         optimizer = self.optimizers()
         optimizer.zero_grad()  # type: ignore[union-attr]
         real, fake = pictures(iteration, self.global_rank)
-        discriminator_gradients(self.discriminator, real, fake, iteration, 10.0, 2, self.accumulate)
+        if iteration % 2 == 0:
+            r1_gradients(self.discriminator, real, 10.0, 2, self.accumulate)
+        discriminator_gradients(self.discriminator, real, fake, self.accumulate)
         parameters = list(self.discriminator.parameters())
         whole = []
         for rank in range(2):

@@ -13,7 +13,7 @@ from fctfg.stages.adaptive_strength import AdaptiveAugmentation, AdaptiveStrengt
 pytestmark = pytest.mark.usefixtures("untracked")
 OVERLAY = f"--config={CONFIGS / 'small_data.yaml'}"
 FAST = "--model.init_args.augmentation.images=40"  # as batches here have four images
-SURE = "--seed_everything=7"  # its new discriminator calls every image real
+SURE = "--seed_everything=7", "--model.learning_rate=0"  # a discriminator that calls every image real, and stays so
 
 
 def follow(strength: AdaptiveStrength, signs: list[float], images: int = 10, start: int = 0) -> float:
@@ -47,7 +47,7 @@ def test_settings_out_of_range(wrong: dict[str, float]) -> None:
 
 def test_a_run_continues_with_its_strength_and_its_sums(place: Place) -> None:
     """Epochs of three iterations, so that the cut falls between two changes of the strength."""
-    more = OVERLAY, FAST, SURE, "--data.batches_per_epoch=3"
+    more = OVERLAY, FAST, *SURE, "--data.batches_per_epoch=3"
     assert main(arguments(place, "generator", "adaptive", *more, "--trainer.max_epochs=3")) == 0
     for epochs in (1, 2, 3):
         assert main(arguments(place, "generator", "adaptive_cut", *more, f"--trainer.max_epochs={epochs}")) == 0
@@ -63,7 +63,7 @@ def test_a_run_continues_with_its_strength_and_its_sums(place: Place) -> None:
 
 
 def test_augmentation_can_be_switched_on_and_off_in_a_run(place: Place) -> None:
-    length = "--data.batches_per_epoch=4", SURE
+    length = "--data.batches_per_epoch=4", *SURE
     more = *length, FAST
     assert main(arguments(place, "generator", "switched", *length, "--trainer.max_epochs=1")) == 0
     assert main(arguments(place, "generator", "switched", *more, "--trainer.max_epochs=2")) == 0
@@ -75,7 +75,7 @@ def test_augmentation_can_be_switched_on_and_off_in_a_run(place: Place) -> None:
 @pytest.mark.slow
 def test_two_processes_count_all_images(place: Place) -> None:
     """Epochs of six iterations: the strength has moved once, by the images of both, and two iterations are waiting."""
-    more = OVERLAY, FAST, SURE, "--data.batches_per_epoch=6", "--trainer.max_epochs=1", "--trainer.devices=2"
+    more = OVERLAY, FAST, *SURE, "--data.batches_per_epoch=6", "--trainer.max_epochs=1", "--trainer.devices=2"
     command = [sys.executable, "-m", "fctfg", *arguments(place, "generator", "augmented_two", *more)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -80,7 +80,7 @@ def test_a_mixed_step_asks_once_and_draws_shares_from_the_ends() -> None:
     real, fake = torch.ones(4000, 1, 1, 1, requires_grad=True), -torch.ones(4000, 1, 1, 1)
     parts: list[bool] = []
     step = discriminator_gradients(
-        discriminator, real, fake, 1, 10.0, 16, lambda loss, last: parts.append(last), "least_squares", 0.2
+        discriminator, real, fake, lambda loss, last: parts.append(last), "least_squares", 0.2
     )
     assert step.keys() == {"discriminator"} and parts == [True]
     (images,) = asked

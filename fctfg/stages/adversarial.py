@@ -12,50 +12,62 @@ from fctfg.losses.mixup import d_mixed, mixup
 from fctfg.ops.precision import precise
 
 
+def r1_gradients(
+    discriminator: Callable[[Tensor], Tensor],
+    real: Tensor,
+    weight: float,
+    every: int,
+    backward: Callable[[Tensor, bool], None],
+) -> dict[str, Tensor]:
+    """The gradients of the lazy R1 term, scaled by its period; they do not reach every parameter.
+
+    Args:
+        discriminator: images [N, 3, H, W], or windows [N, T, 3, H, W] -> logits [N, 1].
+        real: in [-1, 1].
+        weight: gamma; the term is gamma / 2 * E[|grad D(real)|^2] (Mescheder et al. 2018; 10 in StyleGAN2).
+        every: period of the lazy regularisation (16 in StyleGAN2).
+        backward: adds the gradients of a part to those there; told that another part follows.
+
+    Returns:
+        What to watch, detached: `r1`, the unweighted penalty.
+    """
+    penalty = r1_penalty(discriminator, real)
+    backward(penalty * (weight / 2 * every), False)
+    return {"r1": penalty.detach()}
+
+
 def discriminator_gradients(
     discriminator: Callable[[Tensor], Tensor],
     real: Tensor,
     fake: Tensor,
-    iteration: int,
-    r1_weight: float,
-    r1_every: int,
     backward: Callable[[Tensor, bool], None],
     form: AdversarialForm = "nonsaturating",
     mixed: float = 0.0,
 ) -> dict[str, Tensor]:
-    """The gradients of the adversarial loss, and of R1 on every `r1_every`-th iteration, scaled by that period.
+    """The gradients of the adversarial loss.
 
     The parts are differentiated one after the other, so that only one's graph is in memory; the last one reaches every
-    parameter, which R1 does not.
+    parameter.
 
     Args:
         discriminator: images [N, 3, H, W], or windows [N, T, 3, H, W] -> logits [N, 1].
         real: in [-1, 1].
         fake: the same shape, detached from the generator.
-        iteration: counts from 0.
-        r1_weight: gamma; the term is gamma / 2 * E[|grad D(real)|^2] (Mescheder et al. 2018; 10 in StyleGAN2).
-        r1_every: period of the lazy regularisation (16 in StyleGAN2).
         backward: adds the gradients of a part to those there; also told whether it is the last part.
         form: of the loss.
         mixed: a of Beta(a, a), from which the real share of mixed images is drawn (mixup); 0 judges real and generated
             images by themselves.
 
     Returns:
-        What to watch, detached: `discriminator` (the loss); `real_score` and `fake_score` (mean logits) and `real_sign`
-        (mean sign of the logits of real images), unless they are mixed; and `r1`, the unweighted penalty, on the
-        iterations that have it.
+        What to watch, detached: `discriminator` (the loss); and unless they are mixed, `real_score` and `fake_score`
+        (mean logits) and `real_sign` (mean sign of the logits of real images).
     """
-    watched = {}
-    if iteration % r1_every == 0:
-        penalty = r1_penalty(discriminator, real)
-        backward(penalty * (r1_weight / 2 * r1_every), False)
-        watched["r1"] = penalty.detach()
     if mixed:
         concentration = torch.full((len(real), 1), mixed, device=real.device)
         share = torch.distributions.Beta(concentration, concentration, validate_args=False).sample()
         loss = d_mixed(discriminator(mixup(real, fake, share)), share, form)
         backward(loss, True)
-        return watched | {"discriminator": loss.detach()}
+        return {"discriminator": loss.detach()}
     fake_logits = discriminator(fake)
     fake_loss = d_fake(fake_logits, form)
     backward(fake_loss, False)
@@ -63,7 +75,7 @@ def discriminator_gradients(
     real_loss = d_real(real_logits, form)
     backward(real_loss, True)
     real_logits, fake_logits = precise(real_logits.detach()), precise(fake_logits.detach())
-    return watched | {
+    return {
         "discriminator": (fake_loss + real_loss).detach(),
         "real_score": real_logits.mean(),
         "fake_score": fake_logits.mean(),

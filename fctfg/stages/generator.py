@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from fctfg.data.batch import Batch
@@ -18,7 +21,7 @@ from fctfg.randomness import derive_seed
 from fctfg.ranges import check_range
 from fctfg.stages import ema
 from fctfg.stages.adaptive_strength import AdaptiveAugmentation, AdaptiveStrength
-from fctfg.stages.adversarial import discriminator_gradients
+from fctfg.stages.adversarial import discriminator_gradients, r1_gradients
 from fctfg.stages.base import Stage, mean_terms
 from fctfg.stages.finite import update_where_finite
 from fctfg.stages.networks import Networks
@@ -149,69 +152,86 @@ class GeneratorStage(Stage):
         """
         return torch.stack([batch.source, batch.driving[:, 0]], dim=1).flatten(0, 1)
 
-    def _discriminator_part(self, batch: Batch) -> dict[str, Tensor]:
-        """Gradients of the discriminator; returns what to watch."""
-        real = self._real(batch)
-        draws = self.draws("discriminator", len(real))
-        with torch.no_grad():
-            fake = self.generator(self.styles(draws), noise=draws)
-        return discriminator_gradients(
-            self.judge,
-            real,
-            fake,
-            self.iteration,
-            self.r1_weight,
-            self.r1_every,
-            self.accumulate,
-            self.adversarial_form,
-            self.mixup,
-        )
+    def _images(self, batch: Batch) -> Tensor:
+        """As many generated images as there are real ones."""
+        draws = self.draws("generator", 2 * len(batch.source))
+        return self.generator(self.styles(draws), noise=draws)
 
-    def _generator_part(self, batch: Batch) -> dict[str, Tensor]:
+    def _path_length_part(self, batch: Batch) -> dict[str, Tensor]:
+        """Gradients of the lazy path-length term; returns what to watch."""
+        draws = self.draws("path_length", max(1, 2 * len(batch.source) // self.path_length_shrink))
+        with torch.autocast(self.device.type, enabled=False):
+            codes = self.styles(draws)
+            images = self.generator(codes, noise=draws)
+        noise = draws.normal("path_length", *images.shape[1:])
+        penalty, mean = path_length_penalty(images, codes, self.mean_path_length, self.path_length_decay, noise)
+        self.accumulate(penalty * (self.path_length_weight * self.path_length_every), last=False)
+        return {"path_length": penalty, "mean_path_length": mean}
+
+    def _discriminator_part(self, batch: Batch, images: Tensor | None) -> dict[str, Tensor]:
+        """Gradients of the discriminator; returns what to watch."""
+        if images is None:
+            with torch.no_grad():
+                images = self._images(batch)
+        real, fake = self._real(batch), images.detach()
+        return discriminator_gradients(self.judge, real, fake, self.accumulate, self.adversarial_form, self.mixup)
+
+    def _generator_part(self, batch: Batch, images: Tensor | None) -> dict[str, Tensor]:
         """Gradients of the generator; returns what to watch."""
-        terms, count = {}, 2 * len(batch.source)
-        if self.path_length_weight and self.iteration % self.path_length_every == 0:
-            draws = self.draws("path_length", max(1, count // self.path_length_shrink))
-            with torch.autocast(self.device.type, enabled=False):
-                codes = self.styles(draws)
-                images = self.generator(codes, noise=draws)
-            noise = draws.normal("path_length", *images.shape[1:])
-            penalty, mean = path_length_penalty(images, codes, self.mean_path_length, self.path_length_decay, noise)
-            self.accumulate(penalty * (self.path_length_weight * self.path_length_every), last=False)
-            terms = {"path_length": penalty, "mean_path_length": mean}
-        draws = self.draws("generator", count)
-        loss = g_adversarial(self.judge(self.generator(self.styles(draws), noise=draws)), self.adversarial_form)
+        loss = g_adversarial(self.judge(self._images(batch) if images is None else images), self.adversarial_form)
         self.accumulate(loss, last=True)
-        return terms | {"adversarial": loss}
+        return {"adversarial": loss}
 
     def judge(self, images: Tensor) -> Tensor:
         """The discriminator's logits [B, 1] of images [B, 3, H, W] as training shows them to it."""
         return self.discriminator(self.augment(images))
 
+    @contextmanager
+    def _phase(self, optimizer: LightningOptimizer) -> Iterator[None]:
+        """Within it, only the parameters of this optimiser get gradients."""
+        self.toggle_optimizer(optimizer)
+        try:
+            yield
+        finally:
+            self.untoggle_optimizer(optimizer)
+
     def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """An iteration: the lazy terms, then both networks on the same generated images.
+
+        The discriminator's step leaves the generator as it is, so one forward pass of the generator serves both. Of a
+        batch in parts it is done again, since the graph of one part only is kept.
+        """
         optimizer_g, optimizer_d = self.optimizers()  # type: ignore[attr-defined]
-
-        self.toggle_optimizer(optimizer_d)
+        terms: dict[str, Tensor] = {}
         optimizer_d.zero_grad(set_to_none=True)
-        terms = mean_terms([self._discriminator_part(part) for part in self.parts(batch)])
-        optimizer_d.step()
-        self.untoggle_optimizer(optimizer_d)
-
-        self.toggle_optimizer(optimizer_g)
         optimizer_g.zero_grad(set_to_none=True)
-        terms |= mean_terms([self._generator_part(part) for part in self.parts(batch)])
-        optimizer_g.step()
-        self.untoggle_optimizer(optimizer_g)
+        if self.iteration % self.r1_every == 0:
+            with self._phase(optimizer_d):
+                r1 = [
+                    r1_gradients(self.judge, self._real(part), self.r1_weight, self.r1_every, self.accumulate)
+                    for part in self.parts(batch)
+                ]
+                terms |= mean_terms(r1)
+        with self._phase(optimizer_g):
+            if self.path_length_weight and self.iteration % self.path_length_every == 0:
+                terms |= mean_terms([self._path_length_part(part) for part in self.parts(batch)])
+            images = self._images(batch) if self.batches == 1 else None
+        with self._phase(optimizer_d):
+            terms |= mean_terms([self._discriminator_part(part, images) for part in self.parts(batch)])
+            optimizer_d.step()
+        with self._phase(optimizer_g):
+            terms |= mean_terms([self._generator_part(part, images) for part in self.parts(batch)])
+            optimizer_g.step()
 
         skipped = optimizer_g.found_inf
         if "mean_path_length" in terms:
             update_where_finite(self.mean_path_length, terms["mean_path_length"], skipped)
-        images = 2 * len(batch.source) * self.trainer.world_size
+        count = 2 * len(batch.source) * self.trainer.world_size
         if isinstance(self.augment, AdaptiveStrength):  # after the generator's phase, which sees what D's saw
             sign = self.trainer.strategy.reduce(terms["real_sign"], reduce_op="mean")
-            self.augment.follow(sign, images, self.iteration)
+            self.augment.follow(sign, count, self.iteration)
             terms["augment_strength"] = self.augment.strength.clone()
-        ema.update(self.generator_ema, self.generator, 0.5 ** (images / (self.ema_half_life * 1000)), skipped)
+        ema.update(self.generator_ema, self.generator, 0.5 ** (count / (self.ema_half_life * 1000)), skipped)
         self.log_terms("train", terms, prog_bar=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

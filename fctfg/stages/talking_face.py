@@ -33,7 +33,7 @@ from fctfg.ops.mouth import transplant_mouth
 from fctfg.ops.windows import middle_frame
 from fctfg.ranges import check_range
 from fctfg.stages import ema
-from fctfg.stages.adversarial import discriminator_gradients
+from fctfg.stages.adversarial import discriminator_gradients, r1_gradients
 from fctfg.stages.base import Stage, mean_terms, say
 from fctfg.stages.networks import Networks
 from fctfg.weights.artifact import build
@@ -303,17 +303,11 @@ class TalkingFaceStage(Stage):
 
     def _discriminator_part(self, batch: Batch, frames: Tensor) -> dict[str, Tensor]:
         """Gradients of the discriminator on generated frames; returns what to watch."""
-        return discriminator_gradients(
-            self.discriminator,
-            self.shown(batch.driving),
-            self.shown(frames),
-            self.iteration,
-            self.r1_weight,
-            self.r1_every,
-            self.accumulate,
-            self.adversarial_form,
-            self.mixup,
-        )
+        real, fake, judge = self.shown(batch.driving), self.shown(frames), self.discriminator
+        watched = {}
+        if self.iteration % self.r1_every == 0:
+            watched = r1_gradients(judge, real, self.r1_weight, self.r1_every, self.accumulate)
+        return watched | discriminator_gradients(judge, real, fake, self.accumulate, self.adversarial_form, self.mixup)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         optimizer_g, optimizer_d = self.optimizers()  # type: ignore[attr-defined]
