@@ -120,6 +120,7 @@ def bench_train(
     rounds: int = 3,
     threads: int | None = None,
     scaling: bool = False,
+    compiled: bool = False,
     out: Path | None = None,
 ) -> Result:
     """Measure a stage with random weights and pictures, print a table and, if asked, write the figures as JSON.
@@ -128,11 +129,12 @@ def bench_train(
 
     Args:
         stage: "1" or "generator", "3" or "talking_face".
-        sizes: networks, samples of each process, device.
+        sizes: networks, samples of each process, device, recomputation.
         precision: "float32" or "bf16".
         rounds: iterations of each phase; the least time counts, after a first one in which operations are counted.
         threads: of the CPU; None: as many as torch takes.
         scaling: also two processes with one thread each, against one with one thread.
+        compiled: as with `networks.compile`; the first rounds compile, so there should be three or more.
         out: JSON file to write.
 
     Raises:
@@ -152,7 +154,7 @@ def bench_train(
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world))  # as torchrun says
     torch.manual_seed(0)
     try:
-        module = untrained_stage(name, _networks(sizes))
+        module = untrained_stage(name, _networks(sizes, compiled))
     except ValueError as error:
         raise UsageError(f"--size {sizes.size}: {error}") from error
     batch = random_batch(name, sizes.batch, sizes.size)
@@ -180,7 +182,7 @@ def bench_train(
     return result
 
 
-def _networks(sizes: Sizes) -> Networks:
+def _networks(sizes: Sizes, compiled: bool) -> Networks:
     dim = sizes.channel_max
     generator = GeneratorConfig(sizes.size, dim, channel_base=sizes.channel_base, channel_max=dim)
     return Networks(
@@ -189,6 +191,8 @@ def _networks(sizes: Sizes) -> Networks:
         discriminator=DiscriminatorConfig(sizes.size, sizes.channel_base, dim),
         visual_encoder=VisualEncoderConfig(sizes.size, dim, generator.n_styles),
         hypernetwork=HypernetworkConfig(sizes.size, code_dim=dim, generator=generator),
+        recompute=sizes.recompute,
+        compile=compiled,
     )
 
 

@@ -145,6 +145,8 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--device", default="cpu", help="cpu or cuda")
     train.add_argument("--channel-base", type=int, default=32768, help="channels of a layer times its side, pixels")
     train.add_argument("--channel-max", type=int, default=512, help="most channels of a layer, and length of codes")
+    train.add_argument("--recompute", action="store_true", help="as with networks.recompute")
+    train.add_argument("--compile", action="store_true", help="as with networks.compile; minutes before the first time")
     train.add_argument("--scaling", action="store_true", help="also two processes of one thread against one")
     train.add_argument("--json", type=Path, help="file to write the figures to")
     train.set_defaults(run=_bench_train)
@@ -296,11 +298,19 @@ def _bench_train(options: argparse.Namespace) -> None:
 
     bench_train(
         options.stage,
-        Sizes(options.size, options.batch, options.channel_base, options.channel_max, options.device),
+        Sizes(
+            options.size,
+            options.batch,
+            options.channel_base,
+            options.channel_max,
+            options.device,
+            options.recompute,
+        ),
         precision=options.precision,
         rounds=options.rounds,
         threads=options.threads,
         scaling=options.scaling,
+        compiled=options.compile,
         out=options.json,
     )
 

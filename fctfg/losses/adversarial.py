@@ -74,7 +74,7 @@ def g_adversarial(fake: Tensor, form: AdversarialForm = "nonsaturating") -> Tens
 
 
 def r1_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """The squared gradient of the discriminator at real images, in float32 with autocast off.
+    """The squared gradient of the discriminator at real images, in float32 with autocast off, and never compiled.
 
     R1 = E[ || grad_x D(x) ||_2^2 ]        (Mescheder et al. 2018; weight it by gamma / 2 times its period)
 
@@ -85,7 +85,11 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Ten
     Returns:
         a scalar that can be differentiated by the discriminator's parameters.
     """
-    with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
+    with (
+        torch.autocast(images.device.type, enabled=False),
+        torch.enable_grad(),
+        torch.compiler.set_stance("force_eager"),
+    ):
         images = precise(images.detach()).requires_grad_()
         logits = discriminator(images)
         with no_weight_gradients():

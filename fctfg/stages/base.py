@@ -222,9 +222,11 @@ class Stage(pl.LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         self._artifacts.clear()
-        for module in self.modules():
+        for name, module in self.named_modules():
             if isinstance(module, Segmented):
                 module.recompute = self.networks.recompute
+                if self.networks.compile and "_ema" not in name and module._compiled_call_impl is None:
+                    module.compile()
         for note in self.notes():
             say(note)
 

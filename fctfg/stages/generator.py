@@ -160,7 +160,7 @@ class GeneratorStage(Stage):
     def _path_length_part(self, batch: Batch) -> dict[str, Tensor]:
         """Gradients of the lazy path-length term; returns what to watch."""
         draws = self.draws("path_length", max(1, 2 * len(batch.source) // self.path_length_shrink))
-        with torch.autocast(self.device.type, enabled=False):
+        with torch.autocast(self.device.type, enabled=False), torch.compiler.set_stance("force_eager"):
             codes = self.styles(draws)
             images = self.generator(codes, noise=draws)
         noise = draws.normal("path_length", *images.shape[1:])

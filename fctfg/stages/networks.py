@@ -36,6 +36,8 @@ class Networks:
             sync expert hears the same with both.
         recompute: generator and discriminator compute each resolution again in the backward pass instead of keeping
             it: the same gradients to the bit, in more time. On the CPU it saves no memory (docs/log.md).
+        compile: generator and discriminator run through torch.compile, but for the lazy terms, whose second derivatives
+            it does not have. The first iterations take minutes. On CPUs it is slower (docs/log.md).
     """
 
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -50,6 +52,7 @@ class Networks:
     lpips: str = "alexnet-imagenet"
     centered_mel: bool = False
     recompute: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         resolutions = {

@@ -145,6 +145,7 @@ class _Clock(pl.Callback):
         assert isinstance(pl_module, Stage)
         begin_at(trainer, pl_module, self.order[index].iteration)
         if self.order[index] not in self.found:
+            torch.compiler.set_stance("force_eager")  # compiled operations cannot be counted
             self._counter = _Work()
             self._counter.__enter__()
         self._parts = {}
@@ -158,6 +159,7 @@ class _Clock(pl.Callback):
         phase = self.order[batch_idx]
         if self._counter is not None:
             self._counter.__exit__(None, None, None)
+            torch.compiler.set_stance("default")
             self.found[phase] = PhaseTime(gflop=self._counter.flop / 1e9)
             self._counter = None
             return
