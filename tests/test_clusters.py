@@ -136,3 +136,27 @@ def test_a_process_that_dies_is_named_and_the_other_ends(own: Place, killed: int
     assert first.wait(10) == (-9 if killed == 0 else 1)
     if killed == 1:
         assert "was ended by SIGKILL" in errors
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("untracked")
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_process_that_dies_before_training_takes_the_other_down(own: Place, killed: int) -> None:
+    """Killed as soon as it is there, while the other one waits to meet it."""
+    first = subprocess.Popen(
+        [sys.executable, "-m", "fctfg", *arguments(own, "sync_expert", f"early_{killed}", "--trainer.devices=2")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    children, deadline = Path(f"/proc/{first.pid}/task/{first.pid}/children"), time.monotonic() + 100
+    while not children.read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(1)  # it is another program by now
+    begin = time.monotonic()
+    os.kill((first.pid, int(children.read_text()))[killed], signal.SIGKILL)
+    assert first.stderr is not None
+    errors = first.stderr.read()  # until both have ended
+    assert time.monotonic() - begin < 40
+    how = "is gone" if killed == 0 else "was ended by SIGKILL"
+    assert f"fctfg: error: process {killed} {how} before training began; process {1 - killed} stops too" in errors
+    assert first.wait(10) == (-9 if killed == 0 else 1)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch.distributed
-from lightning_fabric.plugins.environments import ClusterEnvironment
+from lightning_fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
 from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
@@ -39,23 +39,50 @@ class Launcher(_SubprocessScriptLauncher):
 
     def __init__(self, cluster_environment: ClusterEnvironment, num_processes: int, num_nodes: int) -> None:
         super().__init__(cluster_environment, num_processes, num_nodes)
+        self.started = threading.Event()  # whether `PeersAlive` watches
         _set_num_threads_if_needed(num_processes=num_processes)  # what the run says of itself has them already
 
     def launch(self, function: Any, *args: Any, trainer: pl.Trainer | None = None, **kwargs: Any) -> Any:
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.cluster_environment.creates_processes_externally:
             self._call_children_scripts()
+        threading.Thread(target=self._watch_start, args=(os.getppid(),), name="start", daemon=True).start()
         try:
             return function(*args, **kwargs)
         except RollBack:  # all go on together
             raise
         except BaseException:
+            self.started.set()
             deadline = time.monotonic() + GRACE
             for child in self.procs:  # which may wait for this process in a collective
                 with suppress(TimeoutExpired):
                     child.wait(max(0.0, deadline - time.monotonic()))
                 child.kill()
             raise
+
+
+    def _watch_start(self, parent: int) -> None:
+        """Stop this process when one of this machine has ended before they have met, which would take half an hour."""
+        gone = ""
+        while not gone and not self.started.wait(0.5):
+            rank = self.cluster_environment.global_rank()
+            for peer, child in enumerate(self.procs, rank + 1):
+                if status := child.poll():
+                    gone = f"process {peer} {how_it_ended(status)}"
+            ours = isinstance(self.cluster_environment, LightningEnvironment)  # the first process has started the others
+            if ours and self.cluster_environment.local_rank() and os.getppid() != parent:
+                gone = f"process {rank - self.cluster_environment.local_rank()} is gone"
+        if not gone or self.started.wait(GRACE):
+            return
+        print(f"fctfg: error: {gone} before training began; process {rank} stops too", file=sys.stderr, flush=True)
+        for child in self.procs:
+            child.kill()
+        os._exit(1)
+
+
+def how_it_ended(status: int) -> str:
+    """What the exit status of a process says, as `Popen` has it."""
+    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 
 def is_broken_link(error: BaseException) -> bool:
@@ -166,8 +193,7 @@ class Watch:
     def _ended_child(self) -> str:
         for peer, child in enumerate(self.children, self.rank + 1):
             if status := child.poll():
-                how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-                return f"{self._names[peer]} {how}"
+                return f"{self._names[peer]} {how_it_ended(status)}"
         return ""
 
     def _silent_peer(self, now: float) -> str:
@@ -192,6 +218,8 @@ class PeersAlive(pl.Callback):
             assert isinstance(pl_module, Stage)
             self._children = getattr(trainer.strategy.launcher, "procs", self._children)
             self._watch = Watch(trainer.global_rank, trainer.world_size, self._children, pl_module.attempt)
+            if isinstance(launcher := trainer.strategy.launcher, Launcher):
+                launcher.started.set()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._watch is not None:
