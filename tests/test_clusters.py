@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import faces_data
@@ -138,6 +139,15 @@ def test_a_process_that_dies_is_named_and_the_other_ends(own: Place, killed: int
         assert "was ended by SIGKILL" in errors
 
 
+def started_by(process: int) -> int:
+    """The second process of a run, by the number of its first; 0 while there is none."""
+    for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+        with suppress(OSError):  # it was another program's, and has ended
+            if b"LOCAL_RANK=1" in Path(f"/proc/{child}/environ").read_bytes():
+                return int(child)
+    return 0
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("untracked")
 @pytest.mark.parametrize("killed", [0, 1])
@@ -148,12 +158,11 @@ def test_a_process_that_dies_before_training_takes_the_other_down(own: Place, ki
         stderr=subprocess.PIPE,
         text=True,
     )
-    children, deadline = Path(f"/proc/{first.pid}/task/{first.pid}/children"), time.monotonic() + 100
-    while not children.read_text() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 100
+    while not (second := started_by(first.pid)) and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(1)  # it is another program by now
     begin = time.monotonic()
-    os.kill((first.pid, int(children.read_text()))[killed], signal.SIGKILL)
+    os.kill((first.pid, second)[killed], signal.SIGKILL)
     assert first.stderr is not None
     errors = first.stderr.read()  # until both have ended
     assert time.monotonic() - begin < 40

@@ -27,6 +27,7 @@ from fctfg.stages.finite import RollBack
 BEAT = 2.0  # seconds between two signs of life
 DEAD = 30.0  # seconds without one after which a process counts as dead
 MEETING = timedelta(minutes=10)  # for all processes to have loaded what they train with
+LAUNCHER = "FCTFG_LAUNCHER"  # in the environment: the process that has started the others of its machine
 GRACE = 10.0  # seconds that a process has to come out of a collective by itself
 _BROKEN = re.compile("gloo|nccl|connection|broken pipe|socket", re.IGNORECASE)
 
@@ -45,8 +46,9 @@ class Launcher(_SubprocessScriptLauncher):
     def launch(self, function: Any, *args: Any, trainer: pl.Trainer | None = None, **kwargs: Any) -> Any:
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.cluster_environment.creates_processes_externally:
+            os.environ[LAUNCHER] = str(os.getpid())
             self._call_children_scripts()
-        threading.Thread(target=self._watch_start, args=(os.getppid(),), name="start", daemon=True).start()
+        threading.Thread(target=self._watch_start, name="start", daemon=True).start()
         try:
             return function(*args, **kwargs)
         except RollBack:  # all go on together
@@ -60,18 +62,17 @@ class Launcher(_SubprocessScriptLauncher):
                 child.kill()
             raise
 
-
-    def _watch_start(self, parent: int) -> None:
+    def _watch_start(self) -> None:
         """Stop this process when one of this machine has ended before they have met, which would take half an hour."""
-        gone = ""
+        rank, gone = self.cluster_environment.global_rank(), ""
+        local_rank, launcher = self.cluster_environment.local_rank(), os.environ.get(LAUNCHER)
+        launched = isinstance(self.cluster_environment, LightningEnvironment) and local_rank > 0
         while not gone and not self.started.wait(0.5):
-            rank = self.cluster_environment.global_rank()
             for peer, child in enumerate(self.procs, rank + 1):
                 if status := child.poll():
                     gone = f"process {peer} {how_it_ended(status)}"
-            ours = isinstance(self.cluster_environment, LightningEnvironment)  # the first process has started the others
-            if ours and self.cluster_environment.local_rank() and os.getppid() != parent:
-                gone = f"process {rank - self.cluster_environment.local_rank()} is gone"
+            if launched and str(os.getppid()) != launcher:
+                gone = f"process {rank - local_rank} is gone"
         if not gone or self.started.wait(GRACE):
             return
         print(f"fctfg: error: {gone} before training began; process {rank} stops too", file=sys.stderr, flush=True)
