@@ -282,7 +282,7 @@ def test_disk_full(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("fctfg.atomic._flush", full)
+    monkeypatch.setattr("fctfg.atomic.flush", full)
     assert "no space left" in refused()
 
 

@@ -131,6 +131,11 @@ def test_plain_lines_where_there_is_no_terminal(place: Place, capfd: pytest.Capt
     assert all(re.search(pattern, line) for line in lines)
 
 
+def test_the_end_is_that_of_max_steps_where_it_comes_first(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(place, "sync_expert", "steps", "--trainer.max_steps=3")) == 0
+    assert "\niteration 3/3 | " in capfd.readouterr().err
+
+
 def test_a_bar_on_a_terminal(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=screen, force_terminal=True, width=150))

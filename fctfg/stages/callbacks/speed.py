@@ -65,9 +65,10 @@ def rates(before: Mark, now: Mark) -> Rates | None:
 def total_iterations(trainer: pl.Trainer) -> int | None:
     """Iterations of the whole run; None where it has no end, or before its data are known."""
     epochs, batches = trainer.max_epochs, trainer.num_training_batches
-    if epochs is None or epochs < 0 or batches == float("inf"):
-        return None
-    return int(epochs * batches)
+    ends = [trainer.max_steps] if trainer.max_steps >= 0 else []
+    if epochs is not None and epochs >= 0 and batches != float("inf"):
+        ends.append(int(epochs * batches))
+    return min(ends, default=None)
 
 
 class Speed(pl.Callback):
