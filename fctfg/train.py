@@ -50,8 +50,8 @@ from fctfg.stages.csv_log import CsvLog
 from fctfg.stages.finite import RollBack, Safety
 from fctfg.stages.networks import Networks
 from fctfg.stages.rollbacks import Rollbacks
+from fctfg.stages.trial import trial_trainer, try_out
 from fctfg.stages.wandb_log import tracker
-from fctfg.trial import trial_trainer, try_out
 from fctfg.weights.licences import Licences, check_commercial_use
 
 OWN_SETTINGS = {  # of the trainer, which the command sets itself, with their defaults
@@ -362,7 +362,9 @@ def train(arguments: list[str]) -> None:
     finally:
         sys.argv = argv
     if command.trial:
-        try_out(command)
+        if command.before is None:
+            command.model.check_start()
+        try_out(command, arguments)
         return
     try:
         with stop_at_once():

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
 from pytorch_lightning.cli import LightningCLI
 
+from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
+from fctfg.stages.base import Stage
 from fctfg.stages.dry_run import show_dry_run
 from fctfg.stages.fitting import fit_on_cpu, fit_on_gpu
 
-if TYPE_CHECKING:
-    from fctfg.train import TrainCommand
 
-
-def trial_trainer(command: TrainCommand, callback: pl.Callback, iterations: int) -> pl.Trainer:
+def trial_trainer(command: LightningCLI, callback: pl.Callback, iterations: int) -> pl.Trainer:
     """A trainer of one process, which writes nothing.
 
     Args:
@@ -46,31 +44,27 @@ def trial_trainer(command: TrainCommand, callback: pl.Callback, iterations: int)
     )
 
 
-def try_out(command: TrainCommand) -> None:
+def try_out(command: LightningCLI, arguments: list[str]) -> None:
     """The dry run, or the search for the largest batch.
 
     Args:
         command: of `fctfg train`, with its stage, its data and a trainer of `trial_trainer`.
+        arguments: that it was called with.
 
     Raises:
-        FctfgError: not even one sample fits, or a network taken over does not fit the others.
+        FctfgError: not even one sample fits.
     """
-    make_trainer = partial(trial_trainer, command)
-    if command.before is None:
-        command.model.check_start()
+    stage, data, make_trainer = command.model, command.datamodule, partial(trial_trainer, command)
+    assert isinstance(stage, Stage) and isinstance(data, TalkingData)
     if not command.config["fit"]:
         epochs = command.config["trainer"]["max_epochs"]
         known = epochs is not None and epochs >= 0
-        show_dry_run(command.model, command.datamodule, make_trainer, epochs if known else None)
+        show_dry_run(stage, data, make_trainer, epochs if known else None)
         return
     on_gpu = command.trainer.strategy.root_device.type == "cuda"
-    size = (
-        fit_on_gpu(command.model, command.datamodule, make_trainer)
-        if on_gpu
-        else fit_on_cpu(command.arguments, command.datamodule)
-    )
+    size = fit_on_gpu(stage, data, make_trainer) if on_gpu else fit_on_cpu(arguments, data)
     if not size:
         raise FctfgError("not even one sample fits into memory; choose smaller networks, or fewer data.frames")
-    clips = " (as many as there are clips)" if size == len(command.datamodule.train) else ""
+    clips = " (as many as there are clips)" if size == len(data.train) else ""
     how = "tried out" if on_gpu else "predicted from the memory of smaller ones"
     print(f"The largest batch that fits is {size}{clips}, {how}: --data.batch_size {size}")
