@@ -168,7 +168,8 @@ def bench_train(
         options["strategy"] = "ddp_find_unused_parameters_true"
     found = time_stage(module, batch, options, rounds)
     images = world * sizes.batch * 2 if name == "generator" else world * batch.driving.shape[0] * batch.driving.shape[1]
-    gradients = 4 * sum(p.numel() for p in module.parameters() if p.requires_grad)
+    phases = 2  # each with an exchange of all gradients, those of the network that rests too
+    gradients = phases * 4 * sum(p.numel() for p in module.parameters() if p.requires_grad)
     peaks = {kind: convolution_peak(kind, sizes.device, rounds) for kind in dict.fromkeys((precision, "float32"))}
     result = summary(found, images, gradients, peaks[precision], peaks["float32"])
     if int(os.environ.get("RANK", "0")):

@@ -109,6 +109,11 @@ def check(
             f"{before.path} is within an epoch, which cannot change its length; set data.batches_per_epoch="
             f"{data['batches_per_epoch'][0]} until the epoch's end"
         )
+    if "batches_per_epoch" in changed and before.iterations % now["data"]["batches_per_epoch"]:
+        raise FctfgError(
+            f"{run} has done {before.iterations} iterations, which are no whole epochs of "
+            f"data.batches_per_epoch={now['data']['batches_per_epoch']}; choose a number that divides them"
+        )
     if not accepted and (harmful := [name for name in HARMFUL if name in changed]):
         said = "; ".join(f"{HARMFUL[name]} {_short(data[name][0])} -> {_short(data[name][1])}" for name in harmful)
         raise FctfgError(

@@ -81,7 +81,9 @@ def read_run(folder: Path) -> Run:
         return Run(folder, None, "unknown")
     if said.state != "running":
         return Run(folder, said, said.state)
-    elsewhere = said.host != socket.gethostname() and time.time() - said.updated < SILENT  # its lock may not be seen
+    elsewhere = (
+        said.host != socket.gethostname() and abs(time.time() - said.updated) < SILENT
+    )  # its lock may not be seen
     return Run(folder, said, "running" if elsewhere else "killed")
 
 

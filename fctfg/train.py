@@ -236,6 +236,8 @@ class TrainCommand(LightningCLI):
         )
         if isinstance(before := trainer.strategy.launcher, _SubprocessScriptLauncher):
             trainer.strategy._launcher = Launcher(before.cluster_environment, before.num_processes, before.num_nodes)
+        # Lightning asks before each batch whether to stop, and waits for the GPU; `StopSignals` asks on the host
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if isinstance(trainer.strategy, DDPStrategy):
             # where two networks take turns, each backward pass leaves the other's parameters out
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", self.model.takes_turns)
@@ -270,7 +272,8 @@ class TrainCommand(LightningCLI):
                 self.files.go_on_from(self.checkpoint)
             if self.before is not None:
                 done = f"{self.before.iterations} iterations"
-                if self._is_complete(self.before) and exported_iterations(self.folder) == self.before.iterations:
+                exported = exported_iterations(self.folder) == self.before.iterations
+                if self._is_complete(self.before) and (exported or (self.before.within and self.trainer.max_steps < 0)):
                     say(f"{self.folder} is complete after {done}; a larger trainer.max_epochs goes on")
                     return
                 say(f"{self.folder} goes on after {done}")

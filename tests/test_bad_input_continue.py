@@ -79,8 +79,18 @@ def test_the_length_of_an_epoch_does_not_change_within_it(copied: Place, capsys:
     assert main(arguments(copied, "sync_expert", None, LONGER, other)) == 1
     assert "set data.batches_per_epoch=4 until the epoch's end" in capsys.readouterr().err
     assert main(arguments(copied, "sync_expert", None, LONGER)) == 0
+    assert main(arguments(copied, "sync_expert", None, "--data.batches_per_epoch=5", "--trainer.max_epochs=4")) == 1
+    assert "12 iterations, which are no whole epochs of data.batches_per_epoch=5" in capsys.readouterr().err
     assert main(arguments(copied, "sync_expert", None, other, "--trainer.max_epochs=4")) == 0
     assert iterations(copied) == 15
+
+
+def test_a_run_within_an_epoch_beyond_its_end_is_complete(copied: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Killed in its third epoch, after its last export, and then told to end after the first."""
+    assert main(arguments(copied, "sync_expert", None, LONGER, "--trainer.max_steps=10")) == 0
+    shutil.rmtree(copied[1] / "sync_expert" / "export")
+    assert main(arguments(copied, "sync_expert", None, "--trainer.max_epochs=1")) == 0
+    assert "is complete after 10 iterations" in caplog.text and iterations(copied) == 10
 
 
 @pytest.mark.parametrize("limit", ["--trainer.max_epochs=1", "--trainer.max_epochs=2", "--trainer.max_steps=5"])

@@ -55,8 +55,9 @@ def test_states(tmp_path: Path) -> None:
     assert read_run(tmp_path / "killed").state == "killed"
     told(tmp_path / "elsewhere", host="another")
     assert read_run(tmp_path / "elsewhere").state == "running"
-    told(tmp_path / "gone", host="another", updated=time.time() - 3600)
-    assert read_run(tmp_path / "gone").state == "killed"
+    for name, hours in (("gone", -1), ("gone_before_the_clock_was_set_back", 1)):
+        told(tmp_path / name, host="another", updated=time.time() + 3600 * hours)
+        assert read_run(tmp_path / name).state == "killed"
 
 
 def test_the_lock_tells_who_trains_and_is_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,7 @@ class AdaptiveStrength(nn.Module):
         return augment(images, self.strength)
 
     @torch.no_grad()
-    def follow(self, sign: Tensor, images: int, iteration: int) -> None:
+    def follow(self, sign: Tensor, images: int, iteration: int, skipped: Tensor | None = None) -> None:
         """Take note of an iteration; change the strength when it is time.
 
         r_t = E[sign(D(x))] over the real images since the last change        (Karras et al. 2020b, Eq. 1)
@@ -70,12 +70,14 @@ class AdaptiveStrength(nn.Module):
             sign: mean sign of the logits of the iteration's real images, over all processes.
             images: how many they are.
             iteration: counts from 0.
+            skipped: scalar, 1 where the discriminator's step was skipped, which then never happened; None is 0.
         """
-        self.signs += sign.nan_to_num() * images  # logits that are no numbers say nothing
-        self.seen += images
+        kept = images if skipped is None else images * (1 - skipped.view(()))
+        self.signs += sign.nan_to_num() * kept
+        self.seen += kept
         if (iteration + 1) % self.rule.every == 0:
             step = self.seen / self.rule.images
-            self.strength += step * (self.signs / self.seen - self.rule.target).sign()
+            self.strength += step * (self.signs / self.seen.clamp(min=1) - self.rule.target).sign()
             self.strength.clamp_(0, self.rule.largest)
             self.signs.zero_()
             self.seen.zero_()

@@ -229,7 +229,7 @@ class GeneratorStage(Stage):
         count = 2 * len(batch.source) * self.trainer.world_size
         if isinstance(self.augment, AdaptiveStrength):  # after the generator's phase, which sees what D's saw
             sign = self.trainer.strategy.reduce(terms["real_sign"], reduce_op="mean")
-            self.augment.follow(sign, count, self.iteration)
+            self.augment.follow(sign, count, self.iteration, optimizer_d.found_inf)
             terms["augment_strength"] = self.augment.strength.clone()
         ema.update(self.generator_ema, self.generator, 0.5 ** (count / (self.ema_half_life * 1000)), skipped)
         self.log_terms("train", terms, prog_bar=True)

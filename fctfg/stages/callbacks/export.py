@@ -83,8 +83,7 @@ class Export(pl.Callback):
         """The run is complete: so must its export be."""
         assert isinstance(pl_module, Stage)
         if trainer.is_global_zero and exported_iterations(self.run) != _iterations(trainer):
-            pl_module.check_finite()
-            self._write(trainer, pl_module)
+            self._write(trainer, pl_module)  # its weights have been checked, on all processes, for the checkpoint
 
     def _write(self, trainer: pl.Trainer, stage: Stage) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from torch import Tensor
 from fctfg.atomic import write_json
 from fctfg.data.datamodule import TalkingData
 from fctfg.data.sampler import positions
+from fctfg.errors import WriteError
 from fctfg.stages.base import Stage, say
 from fctfg.stages.finite import RollBack
 from fctfg.stages.spikes import UsualRange
@@ -162,24 +163,25 @@ class SkippedSteps(pl.Callback):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, TalkingData)
-        keys = positions(iteration, data.batches_per_epoch, data.batch_size, rank, world)
+        keys = positions(iteration, data.batches_per_epoch, data.accumulate * data.batch_size, rank, world)
         path = self.folder / (f"skipped-{iteration}.json" if not rank else f"skipped-{iteration}-rank{rank}.json")
         say(f"Iteration {iteration}: a step is skipped, gradients of {', '.join(networks)} are not finite; see {path}")
-        write_json(
-            path,
-            {
-                "iteration": iteration,
-                "not_finite": networks,  # their gradients; all networks of their optimiser are skipped
-                "seed": stage.seed,
-                "attempt": stage.attempt,
-                "process": rank,
-                "processes": world,
-                "samples": [list(key) for key in keys],  # (epoch, index within it)
-                "clips": [data.train.clip_at(key) for key in keys],
-                "terms": {name: _shown(value) for name, value in terms.items()},
-                "gradient_norms": {name: _shown(norm) for name, norm in gradient_norms(numbers).items()},
-            },
-        )
+        content = {
+            "iteration": iteration,
+            "not_finite": networks,  # their gradients; all networks of their optimiser are skipped
+            "seed": stage.seed,
+            "attempt": stage.attempt,
+            "process": rank,
+            "processes": world,
+            "samples": [list(key) for key in keys],  # (epoch, index within it)
+            "clips": [data.train.clip_at(key) for key in keys],
+            "terms": {name: _shown(value) for name, value in terms.items()},
+            "gradient_norms": {name: _shown(norm) for name, norm in gradient_norms(numbers).items()},
+        }
+        try:
+            write_json(path, content)
+        except WriteError as error:
+            stage.troubles.meet("skipped iterations that could not be written down", f"Training goes on: {error}")
 
 
 def _shown(value: float) -> float | str:
