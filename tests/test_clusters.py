@@ -18,8 +18,8 @@ from fctfg.weights.artifact import load_artifact
 ROOT = HERE.parent
 SRUN = """#!/bin/bash
 # SLURM's srun of one task, which sends the signal of the time limit once: to the second stage, in its second epoch
-[ "$1" = --kill-on-bad-exit=0 ] && [ "$2" = fctfg ] || exit 9
-shift 2
+[ "$1 $2 $3" = "--kill-on-bad-exit=0 --wait=180 fctfg" ] || exit 9
+shift 3
 export SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 SLURM_NODELIST=localhost SLURM_JOB_NAME=fctfg-train
 "$PYTHON" -m fctfg "$@" & task=$!
 if [[ " $* " == *" --run identity_expert "* ]] && [ ! -e "$STATE/signalled" ]; then

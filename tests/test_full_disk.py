@@ -1,6 +1,8 @@
 """A disk that is full while a run writes: training goes on, and nothing half-written stays."""
 
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,3 +110,15 @@ def test_the_last_export_must_be_written_sooner_or_later(
     assert main(command) == 0
     assert load_artifact(run).stage == "identity_expert"
     assert "Troubles" not in caplog.text
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_last_export_when_they_are_started_again(own: Place) -> None:
+    run = own[1] / "blocked_two"
+    run.mkdir(parents=True)
+    (run / "export").write_text("a file in the way of the folder")
+    command = [sys.executable, "-m", "fctfg", *arguments(own, "sync_expert", "blocked_two", "--trainer.devices=2")]
+    assert subprocess.run(command, timeout=200).returncode == 1
+    (run / "export").unlink()
+    assert subprocess.run(command, timeout=200).returncode == 0
+    assert load_artifact(run).card["iterations"] == 8
