@@ -16,6 +16,8 @@ from trained_runs import Place, arguments, checkpoint, equal
 
 from fctfg.cli import main
 from fctfg.stages import spikes
+from fctfg.stages.finite import Safety
+from fctfg.stages.rollbacks import Rollbacks
 
 pytestmark = pytest.mark.usefixtures("untracked")
 
@@ -98,6 +100,14 @@ def test_a_run_with_a_skipped_step_is_one_in_which_it_did_not_happen(place: Plac
     one, other = saved
     assert equal(one["state_dict"], other["state_dict"])
     assert equal(one["optimizer_states"], other["optimizer_states"])
+
+
+def test_an_attempt_that_cannot_be_written_down_is_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "troubles").write_text("a file in the way of the folder")
+    rollbacks = Rollbacks(tmp_path, None)
+    with caplog.at_level("INFO", "fctfg"):
+        rollbacks.go_back("a weight is not finite", tmp_path / "last.ckpt", Safety())
+    assert rollbacks.attempt == 1 and "The attempt is not written down: cannot write" in caplog.text
 
 
 def test_a_spoilt_weight_leads_back_to_the_checkpoint(place: Place, caplog: pytest.LogCaptureFixture) -> None:

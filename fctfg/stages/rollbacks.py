@@ -8,7 +8,7 @@ from pathlib import Path
 from pytorch_lightning.utilities import rank_zero_only
 
 from fctfg.atomic import atomic_path, write_json
-from fctfg.errors import FctfgError
+from fctfg.errors import FctfgError, WriteError
 from fctfg.stages.base import say
 from fctfg.stages.finite import Safety
 
@@ -63,7 +63,10 @@ class Rollbacks:
                 f"what helps"
             )
         self.attempt += 1
-        rank_zero_only(write_json)(self._file, self.reasons)
+        try:
+            rank_zero_only(write_json)(self._file, self.reasons)
+        except WriteError as error:  # it is only forgotten if the process is killed before the next checkpoint
+            say(f"The attempt is not written down: {error}")
         say(
             f"The run goes back to {checkpoint}, since {reason}; it goes on with its data in another order "
             f"(attempt {self.attempt} of {safety.max_rollbacks})"
