@@ -13,13 +13,16 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fctfg
 from fctfg.cli_data import add_data
 from fctfg.cli_weights import add_weights
 from fctfg.errors import FctfgError, UsageError
 from fctfg.host_memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from fctfg.bench_networks import Sizes
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -270,19 +273,24 @@ def _generate(options: argparse.Namespace) -> None:
     print(f"{options.out}: {frames} frames")
 
 
-def _bench(options: argparse.Namespace) -> None:
-    from fctfg.bench import bench_networks
+def _sizes(options: argparse.Namespace) -> Sizes:
     from fctfg.bench_networks import Sizes
 
+    return Sizes(
+        options.size,
+        options.batch,
+        options.channel_base,
+        options.channel_max,
+        options.device,
+        options.recompute,
+    )
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from fctfg.bench import bench_networks
+
     bench_networks(
-        Sizes(
-            options.size,
-            options.batch,
-            options.channel_base,
-            options.channel_max,
-            options.device,
-            options.recompute,
-        ),
+        _sizes(options),
         precisions=tuple(dict.fromkeys(options.precision)),
         rounds=options.rounds,
         threads=options.threads,
@@ -293,19 +301,11 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _bench_train(options: argparse.Namespace) -> None:
-    from fctfg.bench_networks import Sizes
     from fctfg.bench_train import bench_train
 
     bench_train(
         options.stage,
-        Sizes(
-            options.size,
-            options.batch,
-            options.channel_base,
-            options.channel_max,
-            options.device,
-            options.recompute,
-        ),
+        _sizes(options),
         precision=options.precision,
         rounds=options.rounds,
         threads=options.threads,

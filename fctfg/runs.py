@@ -81,9 +81,8 @@ def read_run(folder: Path) -> Run:
         return Run(folder, None, "unknown")
     if said.state != "running":
         return Run(folder, said, said.state)
-    elsewhere = (
-        said.host != socket.gethostname() and abs(time.time() - said.updated) < SILENT
-    )  # its lock may not be seen
+    fresh = abs(time.time() - said.updated) < SILENT  # a note from the future says that a clock was set back
+    elsewhere = fresh and said.host != socket.gethostname()  # whose lock may not be seen
     return Run(folder, said, "running" if elsewhere else "killed")
 
 

@@ -137,7 +137,7 @@ def test_a_disk_that_is_full_for_a_while(
         return write(files, iteration, content)  # type: ignore[arg-type]
 
     monkeypatch.setattr(CheckpointFiles, "write", full)
-    assert main(arguments(copied, "sync_expert", None, LONGER, "--checkpoint_every=1")) == 0
+    assert main(arguments(copied, "sync_expert", None, LONGER, "--checkpoint-every=1")) == 0
     assert len(refused) == 3 and refused[0] == refused[2]
     assert caplog.text.count("Not saved, training goes on: cannot write") == 3
     assert "Troubles since the start: checkpoints that could not be written: 3" in caplog.text
