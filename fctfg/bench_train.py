@@ -164,12 +164,9 @@ def bench_train(
         "num_nodes": world // local,
         "precision": LIGHTNING_PRECISION[precision],
     }
-    if world > 1:
-        options["strategy"] = "ddp_find_unused_parameters_true"
     found = time_stage(module, batch, options, rounds)
     images = world * sizes.batch * 2 if name == "generator" else world * batch.driving.shape[0] * batch.driving.shape[1]
-    phases = 2  # each with an exchange of all gradients, those of the network that rests too
-    gradients = phases * 4 * sum(p.numel() for p in module.parameters() if p.requires_grad)
+    gradients = 4 * sum(p.numel() for p in module.parameters() if p.requires_grad)
     peaks = {kind: convolution_peak(kind, sizes.device, rounds) for kind in dict.fromkeys((precision, "float32"))}
     result = summary(found, images, gradients, peaks[precision], peaks["float32"])
     if int(os.environ.get("RANK", "0")):

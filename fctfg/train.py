@@ -20,7 +20,6 @@ import pytorch_lightning as pl
 import yaml
 from jsonargparse import ActionYesNo, ArgumentError
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -47,6 +46,7 @@ from fctfg.stages.callbacks.speed import Speed
 from fctfg.stages.callbacks.stop_signals import stop_at_once
 from fctfg.stages.checkpoint_files import CheckpointFiles
 from fctfg.stages.csv_log import CsvLog
+from fctfg.stages.exchange import exchange_by_hand
 from fctfg.stages.finite import RollBack, Safety
 from fctfg.stages.networks import Networks
 from fctfg.stages.rollbacks import Rollbacks
@@ -238,9 +238,7 @@ class TrainCommand(LightningCLI):
             trainer.strategy._launcher = Launcher(before.cluster_environment, before.num_processes, before.num_nodes)
         # Lightning asks before each batch whether to stop, and waits for the GPU; `StopSignals` asks on the host
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
-        if isinstance(trainer.strategy, DDPStrategy):
-            # where two networks take turns, each backward pass leaves the other's parameters out
-            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", self.model.takes_turns)
+        exchange_by_hand(trainer)
         return trainer
 
     def _is_complete(self, before: Begun) -> bool:

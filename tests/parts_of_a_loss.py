@@ -8,6 +8,7 @@ from fctfg.losses.adversarial import d_logistic_fake, d_logistic_real, r1_penalt
 from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
 from fctfg.stages.adversarial import discriminator_gradients, r1_gradients
 from fctfg.stages.base import Stage
+from fctfg.stages.exchange import exchange_by_hand
 
 
 def pictures(iteration: int, rank: int) -> tuple[Tensor, Tensor]:
@@ -55,10 +56,10 @@ if __name__ == "__main__":
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=2,
-        strategy="ddp_find_unused_parameters_true",
         max_steps=3,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
     )
+    exchange_by_hand(trainer)
     trainer.fit(Half(), torch.utils.data.DataLoader(torch.zeros(8, 1), batch_size=1))

@@ -5,13 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 from trained_runs import Place, arguments
 
 from fctfg.cli import main
 from fctfg.losses.adversarial import d_fake, d_logistic_fake, d_logistic_real, d_real, g_adversarial, g_nonsaturating
 from fctfg.losses.least_squares import d_least_squares_fake, d_least_squares_real, g_least_squares
-from fctfg.losses.mixup import d_mixed, mixup
+from fctfg.losses.mixup import d_mixed, mixup, real_shares
+from fctfg.ops.draws import Draws
 from fctfg.stages.adversarial import discriminator_gradients
 
 LOGITS = torch.tensor([[0.3], [-1.2], [2.0]], dtype=torch.float64)
@@ -76,16 +78,25 @@ def test_a_mixed_step_asks_once_and_draws_shares_from_the_ends() -> None:
         asked.append(images)
         return images.mean((1, 2, 3))[:, None]
 
-    torch.manual_seed(0)
+    shares = real_shares(0.2, Draws.of_rows(0, torch.arange(4000)))
     real, fake = torch.ones(4000, 1, 1, 1, requires_grad=True), -torch.ones(4000, 1, 1, 1)
     parts: list[bool] = []
     step = discriminator_gradients(
-        discriminator, real, fake, lambda loss, last: parts.append(last), "least_squares", 0.2
+        discriminator, real, fake, lambda loss, last: parts.append(last), "least_squares", shares
     )
     assert step.keys() == {"discriminator"} and parts == [True]
     (images,) = asked
     assert (images.detach().abs() > 0.8).float().mean().item() == pytest.approx(0.673, abs=0.03)
     assert images.mean().item() == pytest.approx(0, abs=0.05)
+
+
+@pytest.mark.parametrize("concentration", [0.2, 1.0, 3.0])
+def test_shares_are_drawn_from_beta(concentration: float) -> None:
+    shares = real_shares(concentration, Draws.of_rows(1, torch.arange(20_000)))
+    points = np.array([1e-4, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
+    below = (shares.numpy() < points).mean(0)
+    wanted = stats.beta(concentration, concentration).cdf(points)
+    assert (np.abs(below - wanted) < 4 * np.sqrt(wanted * (1 - wanted) / len(shares)) + 1e-4).all()
 
 
 @pytest.mark.usefixtures("untracked")

@@ -21,15 +21,26 @@ MORE = {
     "sync_expert": ("--data.frames=10",),
     "hypernetwork": ("--model.init_args.refinements=2",),
 }
+MIXED = ("--model.init_args.mixup=0.2",)
+AUGMENTED = ("images=40", "every=1")  # the strength moves by 0.4 in an iteration
+CASES = {stage: (stage, MORE.get(stage, ())) for stage in STAGES} | {
+    "generator_mixed": ("generator", (*MORE["generator"], *MIXED)),
+    "generator_augmented": (
+        "generator",
+        (*MORE["generator"], *(f"--model.init_args.augmentation.{setting}" for setting in AUGMENTED)),
+    ),
+    "talking_face_mixed": ("talking_face", (*LAZY, *MIXED)),
+}
 TOLERANCE = 1e-9  # of the largest gradient of a tensor; all is float64
 
 
-def command(place: Place, stage: str, run: str, batch: int, *more: str, **recorder: Any) -> list[str]:
+def command(place: Place, case: str, run: str, batch: int, *more: str, **recorder: Any) -> list[str]:
     """Three iterations in float64, all terms in the first and the third, and a validation."""
+    stage, own = CASES[case]
     settings = {"path": str(place[1] / run), **recorder}
     recording = [f"--trainer.callbacks.{name}={value}" for name, value in settings.items()]
     return [
-        *arguments(place, stage, run, *MORE.get(stage, ())),
+        *arguments(place, stage, run, *own),
         "--trainer.precision=64-true",
         "--trainer.max_epochs=1",
         "--data.batches_per_epoch=3",
@@ -67,15 +78,15 @@ def pair(place: Place) -> Place:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    lines = [command(place, stage, f"{stage}_ranks", BATCH, "--trainer.devices=2") for stage in STAGES]
+    lines = [command(place, case, f"{case}_ranks", BATCH, "--trainer.devices=2") for case in CASES]
     elsewhere = f"--runs={place[1] / 'second'}"
     run_in_two([lines, [[*line, elsewhere] for line in lines]], port, place[1], timeout=400)
     return place
 
 
-@pytest.fixture(scope="module", params=STAGES)
-def stage(pair: Place, request: pytest.FixtureRequest) -> str:
-    """Each stage in turn, trained by one process with batches of 2 B beside the two."""
+@pytest.fixture(scope="module", params=CASES)
+def case(pair: Place, request: pytest.FixtureRequest) -> str:
+    """Each case in turn, trained by one process with batches of 2 B beside the two."""
     name: str = request.param
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "disabled")
@@ -83,32 +94,32 @@ def stage(pair: Place, request: pytest.FixtureRequest) -> str:
     return name
 
 
-def test_two_processes_have_the_gradients_of_one(pair: Place, stage: str) -> None:
+def test_two_processes_have_the_gradients_of_one(pair: Place, case: str) -> None:
     """At every optimiser step: that of the generator's side and of the discriminator's, with and without lazy terms."""
-    alone, ranks = gradients(pair, f"{stage}_alone"), gradients(pair, f"{stage}_ranks")
-    assert len(alone) == len(ranks) == (6 if stage in ("generator", "talking_face") else 3)
+    alone, ranks = gradients(pair, f"{case}_alone"), gradients(pair, f"{case}_ranks")
+    assert len(alone) == len(ranks) == (6 if case.startswith(("generator", "talking_face")) else 3)
     assert max(difference(one, two) for one, two in zip(alone, ranks, strict=True)) < TOLERANCE
-    second = gradients(pair, f"{stage}_ranks", rank=1)
+    second = gradients(pair, f"{case}_ranks", rank=1)
     assert equal(ranks, second)  # to the bit: the processes never drift apart
 
 
-def test_two_processes_have_the_weights_of_one(pair: Place, stage: str) -> None:
+def test_two_processes_have_the_weights_of_one(pair: Place, case: str) -> None:
     """And their moving averages, the running path length, the statistics of batch norms."""
-    alone, ranks = (checkpoint(pair, f"{stage}_{name}")["state_dict"] for name in ("alone", "ranks"))
+    alone, ranks = (checkpoint(pair, f"{case}_{name}")["state_dict"] for name in ("alone", "ranks"))
     assert alone.keys() == ranks.keys()
     for name, value in alone.items():
         torch.testing.assert_close(ranks[name], value, rtol=1e-6, atol=1e-6, msg=name)
 
 
-def test_two_processes_log_what_one_logs(pair: Place, stage: str) -> None:
+def test_two_processes_log_what_one_logs(pair: Place, case: str) -> None:
     """Terms of training and of validation are averaged over the processes (those of training in float32)."""
-    alone, ranks = logged(pair, f"{stage}_alone"), logged(pair, f"{stage}_ranks")
+    alone, ranks = logged(pair, f"{case}_alone"), logged(pair, f"{case}_ranks")
     assert {name.split("/")[0] for _, name in alone} == {"train", "val"}
     assert ranks == pytest.approx(alone, rel=1e-5, abs=1e-6)
 
 
-def test_only_the_first_process_writes(pair: Place, stage: str) -> None:
-    assert (pair[1] / f"{stage}_ranks" / "export" / "card.json").is_file()
+def test_only_the_first_process_writes(pair: Place, case: str) -> None:
+    assert (pair[1] / f"{case}_ranks" / "export" / "card.json").is_file()
     assert [path for path in (pair[1] / "second").rglob("*") if path.is_file()] == []
 
 

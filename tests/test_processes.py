@@ -15,7 +15,8 @@ from fctfg.losses.contrastive import contrastive
 from fctfg.models.discriminator import minibatch_stddev
 from fctfg.models.synced_batch_norm import SyncedBatchNorm, sync_batch_norms
 from fctfg.ops.draws import Draws
-from fctfg.ops.processes import gather, process
+from fctfg.ops.processes import average, gather, process
+from fctfg.stages.finite import Statistics
 
 RANKS = 2
 
@@ -59,10 +60,21 @@ def norm_gradients(rank: int, ranks: int) -> dict[str, Tensor]:
     return found | {"y": y.detach(), "x": x.grad}
 
 
+def agreed(rank: int) -> dict[str, Tensor]:
+    """What `average` makes of gradients that differ by process, and what becomes of a batch norm that is not synced."""
+    gradients = [values(2, 3) * (rank + 1), values(4).view(2, 2).t() + rank]  # the second is not contiguous
+    average(gradients)
+    norm = nn.BatchNorm1d(3).double()
+    statistics = Statistics([norm])
+    norm(values(5, 3) + rank)
+    statistics.settle(torch.zeros(()))
+    return {"first": gradients[0], "second": gradients[1], **dict(norm.named_buffers())}
+
+
 def _rank(rank: int, port: int, found: "multiprocessing.Queue[Any]") -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.distributed.init_process_group("gloo", rank=rank, world_size=RANKS)
-    gradients = contrastive_gradients(rank, RANKS), norm_gradients(rank, RANKS)
+    gradients = contrastive_gradients(rank, RANKS), norm_gradients(rank, RANKS), agreed(rank)
     found.put((rank, [{name: value.tolist() for name, value in one.items()} for one in gradients]))
     torch.distributed.destroy_process_group()
 
@@ -83,6 +95,16 @@ def ranks() -> list[list[dict[str, Tensor]]]:
         one.join(60)
     tensors: Callable[[Any], Tensor] = lambda value: torch.tensor(value, dtype=torch.float64)  # noqa: E731
     return [[{name: tensors(value) for name, value in part.items()} for part in answers[rank]] for rank in range(RANKS)]
+
+
+def test_gradients_become_their_means_and_statistics_those_of_the_first(ranks: list[list[dict[str, Tensor]]]) -> None:
+    one, two = ranks[0][2], ranks[1][2]
+    for name, value in one.items():
+        assert torch.equal(value, two[name]), name
+    torch.testing.assert_close(one["first"], values(2, 3) * 1.5)
+    torch.testing.assert_close(one["second"], values(4).view(2, 2).t() + 0.5)
+    torch.testing.assert_close(one["running_mean"], 0.1 * values(5, 3).mean(0))  # a momentum of 0.1, and rank 0
+    assert int(one["num_batches_tracked"]) == 1
 
 
 def test_negatives_of_all_processes_get_their_gradients(ranks: list[list[dict[str, Tensor]]]) -> None:

@@ -1,10 +1,45 @@
 """Mixup of real and generated images for the discriminator (Zhang et al. 2018)."""
 
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
 import torch.nn.functional as F
+from scipy.special import betaincinv
 from torch import Tensor
 
 from fctfg.losses.adversarial import AdversarialForm
+from fctfg.ops.draws import Draws
 from fctfg.ops.precision import float32_island
+
+LEVELS = 2**16
+
+
+@functools.cache
+@torch.inference_mode(False)  # what is kept may be needed outside of it
+def _quantiles(concentration: float, device: torch.device) -> Tensor:
+    """Float32 [65536]: the medians of as many equally likely slices of Beta(a, a)."""
+    return (
+        torch.from_numpy(betaincinv(concentration, concentration, (np.arange(LEVELS) + 0.5) / LEVELS))
+        .float()
+        .to(device)
+    )
+
+
+def real_shares(concentration: float, draws: Draws) -> Tensor:
+    """How much of each mixed image is real, from Beta(a, a).
+
+    Args:
+        concentration: a > 0; 0.2 in Zhang et al. 2018, Section 3.5.
+        draws: of N images.
+
+    Returns:
+        float32 [N, 1] in [0, 1].
+    """
+    levels = (draws.uniform("mixup", 1) * LEVELS).long()
+    return _quantiles(concentration, levels.device)[levels]
 
 
 def mixup(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
@@ -15,7 +50,7 @@ def mixup(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
     Args:
         real: [B, ...].
         fake: the same shape.
-        share: [B, 1] in [0, 1], of the real image; drawn from Beta(a, a), a = 0.2 there.
+        share: [B, 1] in [0, 1], of the real image (`real_shares`).
 
     Returns:
         The same shape.

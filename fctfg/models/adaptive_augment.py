@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fctfg.ops.antialiased_warp import antialiased_warp, reflected
+from fctfg.ops.draws import Draws
 from fctfg.ops.precision import precise
 
 LARGEST_SHIFT = 0.125  # of whole pixels, as a share of the image
@@ -30,67 +31,61 @@ class Blit(NamedTuple):
     shift: Tensor  # [B, 2] int64, pixels (x, y)
 
 
-def happens(count: int, strength: Tensor) -> Tensor:
-    """Where a transformation happens, each time with probability `strength`, a scalar: bool [count]."""
-    return torch.rand(count, device=strength.device) < strength
+def draw_blit(draws: Draws, strength: Tensor, size: int) -> Blit:
+    """Mirror, quarter turn and shift by whole pixels, of N images of `size` px."""
+    chosen = draws.uniform("blits", 3) < strength
+    coin, turn, *shift = draws.uniform("blit", 4).unbind(1)
+    pixels = ((torch.stack(shift, 1) * 2 - 1) * (LARGEST_SHIFT * size)).round().long()
+    return Blit(chosen[:, 0] & (coin < 0.5), (4 * turn).long() * chosen[:, 1], pixels * chosen[:, 2:])
 
 
-def draw_blit(count: int, strength: Tensor, size: int) -> Blit:
-    """Mirror, quarter turn and shift by whole pixels, of `count` images of `size` px."""
-    device = strength.device
-    mirrored = happens(count, strength) & (torch.rand(count, device=device) < 0.5)
-    turns = torch.randint(4, (count,), device=device) * happens(count, strength)
-    shift = ((torch.rand(count, 2, device=device) * 2 - 1) * (LARGEST_SHIFT * size)).round().long()
-    return Blit(mirrored, turns, shift * happens(count, strength)[:, None])
-
-
-def draw_geometry(count: int, strength: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def draw_geometry(draws: Draws, strength: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Scale, turn, aspect and shift.
 
     There is a turn before and one after the change of aspect; each happens with probability 1 - sqrt(1 - p), so that
     with probability p there is any.
 
     Args:
-        count: images B.
+        draws: of B images.
         strength: p, a scalar.
         size: of the images, px.
 
     Returns:
         (matrix [B, 2, 3] as `antialiased_warp` takes it, whether anything happens [B]).
     """
-    device = strength.device
     turns = 1 - (1 - strength).clamp_min(0).sqrt()
     probabilities = torch.stack([strength, turns, strength, turns, strength])  # scale, turn, aspect, turn, shift
-    chosen = torch.rand(count, 5, device=device) < probabilities
-    zero = torch.zeros((), device=device)
-    scale = torch.exp2(torch.where(chosen[:, 0], torch.randn(count, device=device) * SCALE, zero))
-    angle = torch.where(chosen[:, 1::2], (torch.rand(count, 2, device=device) * 2 - 1) * math.pi, zero)
-    aspect = torch.exp2(torch.where(chosen[:, 2], torch.randn(count, device=device) * ASPECT, zero))
-    shift = torch.where(chosen[:, 4:], torch.randn(count, 2, device=device) * (SHIFT * size), zero)
+    chosen = draws.uniform("geometries", 5) < probabilities
+    normal = draws.normal("geometry", 4)
+    zero = torch.zeros((), device=strength.device)
+    scale = torch.exp2(torch.where(chosen[:, 0], normal[:, 0] * SCALE, zero))
+    angle = torch.where(chosen[:, 1::2], (draws.uniform("angles", 2) * 2 - 1) * math.pi, zero)
+    aspect = torch.exp2(torch.where(chosen[:, 2], normal[:, 1] * ASPECT, zero))
+    shift = torch.where(chosen[:, 4:], normal[:, 2:] * (SHIFT * size), zero)
     # The image is scaled, turned, stretched, turned, shifted; the matrix undoes this from the last to the first.
     stretch = torch.diag_embed(torch.stack([1 / aspect, aspect], dim=1))
     linear = _turn(-angle[:, 0]) @ stretch @ _turn(-angle[:, 1]) / scale[:, None, None]
     return torch.cat([linear, -linear @ shift[..., None]], dim=2), chosen.any(1)
 
 
-def draw_colour(count: int, strength: Tensor) -> Tensor:
+def draw_colour(draws: Draws, strength: Tensor) -> Tensor:
     """Brightness, contrast, luma flip, hue and saturation, as one affine map of the colours.
 
     Args:
-        count: images B.
+        draws: of B images.
         strength: p, a scalar.
 
     Returns:
         [B, 3, 4]: colour = matrix[:, :, :3] @ colour + matrix[:, :, 3], for colours in [-1, 1].
     """
-    device = strength.device
-    chosen = torch.rand(count, 5, device=device) < strength
-    zero = torch.zeros((), device=device)
-    brightness, contrast, saturation = torch.randn(3, count, device=device)
+    chosen = draws.uniform("colours", 5) < strength
+    zero = torch.zeros((), device=strength.device)
+    brightness, contrast, saturation = draws.normal("colour", 3).unbind(1)
+    coin, turn = draws.uniform("flip and hue", 2).unbind(1)
     brightness = torch.where(chosen[:, 0], brightness * BRIGHTNESS, zero)
     contrast = torch.exp2(torch.where(chosen[:, 1], contrast * CONTRAST, zero))
-    flipped = chosen[:, 2] & (torch.rand(count, device=device) < 0.5)
-    hue = torch.where(chosen[:, 3], (torch.rand(count, device=device) * 2 - 1) * math.pi, zero)
+    flipped = chosen[:, 2] & (coin < 0.5)
+    hue = torch.where(chosen[:, 3], (turn * 2 - 1) * math.pi, zero)
     saturation = torch.exp2(torch.where(chosen[:, 4], saturation * SATURATION, zero))
     return colour_matrix(brightness, contrast, flipped, hue, saturation)
 
@@ -151,14 +146,13 @@ def recolour(images: Tensor, matrix: Tensor) -> Tensor:
     return torch.baddbmm(matrix[:, :, 3:], matrix[:, :, :3], images.flatten(2)).view_as(images)
 
 
-def augment(images: Tensor, strength: Tensor) -> Tensor:
-    """Augment each image by itself; differentiable in the images, twice.
-
-    Everything random comes from torch's generator of the device. Nothing waits for the device.
+def augment(images: Tensor, strength: Tensor, draws: Draws) -> Tensor:
+    """Augment each image by itself; differentiable in the images, twice. Nothing waits for the device.
 
     Args:
         images: [B, 3, S, S] in [-1, 1].
         strength: p, a scalar in [0, 1] on the images' device.
+        draws: of B images.
 
     Returns:
         the same shape, float32, beyond [-1, 1] where brightness or contrast lead there. An image to which nothing
@@ -167,15 +161,15 @@ def augment(images: Tensor, strength: Tensor) -> Tensor:
     Raises:
         ValueError: the images are not square or have no three channels.
     """
-    count, channels, size = images.shape[:3]
+    channels, size = images.shape[1:3]
     if images.ndim != 4 or channels != 3 or images.shape[3] != size:
         raise ValueError(f"images must be [B, 3, S, S], not {list(images.shape)}")
     with torch.autocast(images.device.type, enabled=False):
         images, strength = precise(images), precise(strength)
-        images = blit(images, draw_blit(count, strength, size))
-        matrix, moved = draw_geometry(count, strength, size)
+        images = blit(images, draw_blit(draws, strength, size))
+        matrix, moved = draw_geometry(draws, strength, size)
         images = torch.where(moved[:, None, None, None], antialiased_warp(images, matrix), images)
-        return recolour(images, draw_colour(count, strength))
+        return recolour(images, draw_colour(draws, strength))
 
 
 def _turn(angle: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""What processes that train together give each other within a step, with gradients."""
+"""What processes that train together give each other within a step."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -50,3 +51,23 @@ def gather(x: Tensor) -> Tensor:
         [processes * N, ...]; x itself for one process alone.
     """
     return _Gather.apply(x) if process()[1] > 1 else x
+
+
+@torch.no_grad()
+def average(gradients: Sequence[Tensor]) -> None:
+    """Set gradients to their means over all processes, in one exchange.
+
+    Args:
+        gradients: of any shapes and one type; all processes have the same shapes, in the same order. Changed in place.
+    """
+    flat = torch.cat([gradient.flatten() for gradient in gradients]).div_(process()[1])
+    dist.all_reduce(flat)
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(list(gradients), [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+
+
+def first_of_all(x: Tensor) -> Tensor:
+    """`x` as the first process has it, changed in place; of one shape in all processes."""
+    if process()[1] > 1:
+        dist.broadcast(x, 0)
+    return x

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fctfg.models.adaptive_augment import augment
+from fctfg.ops.draws import Draws
 from fctfg.ranges import check_range
 
 
@@ -54,9 +55,9 @@ class AdaptiveStrength(nn.Module):
         for name in ("strength", "signs", "seen"):  # p; sum of signs and number of real images since it changed
             self.register_buffer(name, torch.zeros(()))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, S, S] in [-1, 1] -> the same shape, augmented; real and generated images alike."""
-        return augment(images, self.strength)
+    def forward(self, images: Tensor, draws: Draws) -> Tensor:
+        """[B, 3, S, S] in [-1, 1], and draws of B -> the same shape, augmented; real and generated images alike."""
+        return augment(images, self.strength, draws)
 
     @torch.no_grad()
     def follow(self, sign: Tensor, images: int, iteration: int, skipped: Tensor | None = None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from fctfg.losses.adversarial import AdversarialForm, d_fake, d_real, r1_penalty
@@ -19,7 +18,7 @@ def r1_gradients(
     every: int,
     backward: Callable[[Tensor, bool], None],
 ) -> dict[str, Tensor]:
-    """The gradients of the lazy R1 term, scaled by its period; they do not reach every parameter.
+    """The gradients of the lazy R1 term, scaled by its period.
 
     Args:
         discriminator: images [N, 3, H, W], or windows [N, T, 3, H, W] -> logits [N, 1].
@@ -42,12 +41,11 @@ def discriminator_gradients(
     fake: Tensor,
     backward: Callable[[Tensor, bool], None],
     form: AdversarialForm = "nonsaturating",
-    mixed: float = 0.0,
+    shares: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The gradients of the adversarial loss.
 
-    The parts are differentiated one after the other, so that only one's graph is in memory; the last one reaches every
-    parameter.
+    The parts are differentiated one after the other, so that only one's graph is in memory.
 
     Args:
         discriminator: images [N, 3, H, W], or windows [N, T, 3, H, W] -> logits [N, 1].
@@ -55,17 +53,15 @@ def discriminator_gradients(
         fake: the same shape, detached from the generator.
         backward: adds the gradients of a part to those there; also told whether it is the last part.
         form: of the loss.
-        mixed: a of Beta(a, a), from which the real share of mixed images is drawn (mixup); 0 judges real and generated
-            images by themselves.
+        shares: how much of each mixed image is real, [N, 1] (mixup); None judges real and generated images by
+            themselves.
 
     Returns:
         What to watch, detached: `discriminator` (the loss); and unless they are mixed, `real_score` and `fake_score`
         (mean logits) and `real_sign` (mean sign of the logits of real images).
     """
-    if mixed:
-        concentration = torch.full((len(real), 1), mixed, device=real.device)
-        share = torch.distributions.Beta(concentration, concentration, validate_args=False).sample()
-        loss = d_mixed(discriminator(mixup(real, fake, share)), share, form)
+    if shares is not None:
+        loss = d_mixed(discriminator(mixup(real, fake, shares)), shares, form)
         backward(loss, True)
         return {"discriminator": loss.detach()}
     fake_logits = discriminator(fake)

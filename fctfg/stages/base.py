@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, ClassVar, Literal, TypeVar
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from fctfg.data.batch import Batch
 from fctfg.data.datamodule import TalkingData
@@ -20,6 +18,7 @@ from fctfg.errors import FctfgError
 from fctfg.models.experts.arcface import ArcFace
 from fctfg.models.experts.arcface_onnx import ArcFaceONNX
 from fctfg.ops.draws import Draws
+from fctfg.ops.processes import average
 from fctfg.ops.recompute import Segmented
 from fctfg.randomness import derive_seed
 from fctfg.stages.finite import RollBack, Safety, Statistics, finite_root, gradient_norms, guard
@@ -77,7 +76,6 @@ class Stage(pl.LightningModule, ABC):
     follows_data: ClassVar[bool] = True  # whether a run may go on with other data
     better: ClassVar[dict[str, Literal["min", "max"]]] = {}
     trains_on_source: ClassVar[bool] = False  # whether the source is one of the pictures trained on
-    takes_turns: ClassVar[bool] = False  # whether two networks are trained in turns
 
     def __init__(self, networks: Networks, init_from: dict[str, str] | None = None, seed: int = 0) -> None:
         super().__init__()
@@ -346,18 +344,18 @@ class Stage(pl.LightningModule, ABC):
     def accumulate(self, loss: Tensor, last: bool) -> None:
         """Add the gradients of a term of a loss, a mean over the samples of the part in hand.
 
-        The processes exchange gradients with the last term of the last part only. What follows looks at the gradients
-        of the whole iteration: their norms, what guards and clips them, and then the optimiser's step.
+        With the last term of the last part, the gradients of the parameters that are being trained become those of all
+        processes. What follows looks at the gradients of the whole iteration: their norms, what guards and clips them,
+        and then the optimiser's step.
 
         Args:
             loss: a term; its graph is freed.
-            last: whether no other term follows; that one must reach every parameter that any term reaches.
+            last: whether no other term follows.
         """
         number, parts = self._part
-        model = self.trainer.strategy.model
-        alone = isinstance(model, DistributedDataParallel) and not (last and number == parts - 1)
-        with model.no_sync() if alone else nullcontext():  # type: ignore[union-attr, operator]
-            self.differentiate(loss / parts)
+        self.differentiate(loss / parts)
+        if last and number == parts - 1 and self.trainer.world_size > 1:
+            average([p.grad for p in self.parameters() if p.requires_grad and p.grad is not None])
 
     # ---- checkpoints
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fctfg.ops.processes import first_of_all
+
 
 @dataclass(frozen=True)
 class Safety:
@@ -124,7 +126,7 @@ class Statistics:
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         norms = [module for module in modules if isinstance(module, _BatchNorm) and module.training]
         buffers = [buffer for module in norms for buffer in module.buffers()]
-        kinds = {buffer.dtype for buffer in buffers}
+        kinds = dict.fromkeys(buffer.dtype for buffer in buffers)  # in an order that all processes have
         self._buffers = [[buffer for buffer in buffers if buffer.dtype == kind] for kind in kinds]
         self._kept = [self._joined(each) for each in self._buffers]
 
@@ -134,9 +136,10 @@ class Statistics:
 
     @torch.no_grad()
     def settle(self, found_inf: Tensor) -> None:
-        """Keep the statistics as they are now, or where `found_inf` is 1, bring back those that were kept."""
+        """Keep the statistics as they are now, or where `found_inf` is 1, bring back those that were kept; of several
+        processes, those of the first one."""
         for place, buffers in enumerate(self._buffers):
-            kept = torch.where(found_inf.bool(), self._kept[place], self._joined(buffers))
+            kept = first_of_all(torch.where(found_inf.bool(), self._kept[place], self._joined(buffers)))
             parts = kept.split([buffer.numel() for buffer in buffers])
             torch._foreach_copy_(buffers, [part.view_as(b) for part, b in zip(parts, buffers, strict=True)])
             self._kept[place] = kept

@@ -14,6 +14,7 @@ from fctfg.data.batch import Batch
 from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
 from fctfg.losses.adversarial import AdversarialForm, g_adversarial, path_length_penalty
+from fctfg.losses.mixup import real_shares
 from fctfg.models.discriminator import Discriminator
 from fctfg.models.stylegan2 import Generator
 from fctfg.ops.draws import Draws
@@ -59,7 +60,6 @@ class GeneratorStage(Stage):
     stage = "generator"
     roles: ClassVar[tuple[str, ...]] = ("generator",)
     trains_on_source: ClassVar[bool] = True
-    takes_turns: ClassVar[bool] = True
     mean_path_length: Tensor
 
     def __init__(
@@ -114,7 +114,7 @@ class GeneratorStage(Stage):
                 "model.init_args.mixup and augmentation are both on, but the augmentation follows what the "
                 "discriminator says of real images, and with mixup it sees none; switch one of them off"
             )
-        self.augment = nn.Identity() if augmentation is None else AdaptiveStrength(augmentation)
+        self.augment = None if augmentation is None else AdaptiveStrength(augmentation)
 
     def check_data(self, data: TalkingData) -> None:
         super().check_data(data)
@@ -154,7 +154,7 @@ class GeneratorStage(Stage):
 
     def _images(self, batch: Batch) -> Tensor:
         """As many generated images as there are real ones."""
-        draws = self.draws("generator", 2 * len(batch.source))
+        draws = self.draws("generator", len(batch.source)).repeat(2)
         return self.generator(self.styles(draws), noise=draws)
 
     def _path_length_part(self, batch: Batch) -> dict[str, Tensor]:
@@ -173,18 +173,26 @@ class GeneratorStage(Stage):
         if images is None:
             with torch.no_grad():
                 images = self._images(batch)
-        real, fake = self._real(batch), images.detach()
-        return discriminator_gradients(self.judge, real, fake, self.accumulate, self.adversarial_form, self.mixup)
+        draws = self.draws("mixup", len(batch.source)).repeat(2)
+        shares = real_shares(self.mixup, draws) if self.mixup else None
+        real, fake = self.shown(self._real(batch), "real"), self.shown(images.detach(), "fake")
+        return discriminator_gradients(self.discriminator, real, fake, self.accumulate, self.adversarial_form, shares)
 
     def _generator_part(self, batch: Batch, images: Tensor | None) -> dict[str, Tensor]:
         """Gradients of the generator; returns what to watch."""
-        loss = g_adversarial(self.judge(self._images(batch) if images is None else images), self.adversarial_form)
+        shown = self.shown(self._images(batch) if images is None else images, "generated")
+        loss = g_adversarial(self.discriminator(shown), self.adversarial_form)
         self.accumulate(loss, last=True)
         return {"adversarial": loss}
 
-    def judge(self, images: Tensor) -> Tensor:
-        """The discriminator's logits [B, 1] of images [B, 3, H, W] as training shows them to it."""
-        return self.discriminator(self.augment(images))
+    def shown(self, images: Tensor, purpose: str) -> Tensor:
+        """Images [2 B, 3, H, W] as the discriminator sees them in training, two for each sample."""
+        if self.augment is None:
+            return images
+        return self.augment(images, self.draws(f"augment_{purpose}", len(images) // 2).repeat(2))
+
+    def _judge_for_r1(self, images: Tensor) -> Tensor:
+        return self.discriminator(self.shown(images, "r1"))
 
     @contextmanager
     def _phase(self, optimizer: LightningOptimizer) -> Iterator[None]:
@@ -208,7 +216,7 @@ class GeneratorStage(Stage):
         if self.iteration % self.r1_every == 0:
             with self._phase(optimizer_d):
                 r1 = [
-                    r1_gradients(self.judge, self._real(part), self.r1_weight, self.r1_every, self.accumulate)
+                    r1_gradients(self._judge_for_r1, self._real(part), self.r1_weight, self.r1_every, self.accumulate)
                     for part in self.parts(batch)
                 ]
                 terms |= mean_terms(r1)
@@ -227,7 +235,7 @@ class GeneratorStage(Stage):
         if "mean_path_length" in terms:
             update_where_finite(self.mean_path_length, terms["mean_path_length"], skipped)
         count = 2 * len(batch.source) * self.trainer.world_size
-        if isinstance(self.augment, AdaptiveStrength):  # after the generator's phase, which sees what D's saw
+        if self.augment is not None:  # after the generator's phase, which sees what D's saw
             sign = self.trainer.strategy.reduce(terms["real_sign"], reduce_op="mean")
             self.augment.follow(sign, count, self.iteration, optimizer_d.found_inf)
             terms["augment_strength"] = self.augment.strength.clone()

@@ -13,6 +13,7 @@ from fctfg.data.datamodule import TalkingData
 from fctfg.errors import FctfgError
 from fctfg.losses.adversarial import AdversarialForm, g_adversarial
 from fctfg.losses.identity import identity
+from fctfg.losses.mixup import real_shares
 from fctfg.losses.orthogonality import Form, orthogonality
 from fctfg.losses.perceptual import perceptual
 from fctfg.losses.reconstruction import reconstruction
@@ -119,7 +120,6 @@ class TalkingFaceStage(Stage):
 
     stage = "talking_face"
     better: ClassVar[dict[str, Literal["min", "max"]]] = {"psnr": "max", "sync": "min"}
-    takes_turns: ClassVar[bool] = True
     roles: ClassVar[tuple[str, ...]] = (
         "generator",
         "inversion",
@@ -307,7 +307,9 @@ class TalkingFaceStage(Stage):
         watched = {}
         if self.iteration % self.r1_every == 0:
             watched = r1_gradients(judge, real, self.r1_weight, self.r1_every, self.accumulate)
-        return watched | discriminator_gradients(judge, real, fake, self.accumulate, self.adversarial_form, self.mixup)
+        draws = self.draws("mixup", len(batch.source)).repeat(len(real) // len(batch.source))
+        shares = real_shares(self.mixup, draws) if self.mixup else None
+        return watched | discriminator_gradients(judge, real, fake, self.accumulate, self.adversarial_form, shares)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         optimizer_g, optimizer_d = self.optimizers()  # type: ignore[attr-defined]

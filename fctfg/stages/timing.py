@@ -18,6 +18,7 @@ from fctfg.data.batch import Batch
 from fctfg.stages.base import Stage
 from fctfg.stages.callbacks.learning_rates import named_rates
 from fctfg.stages.dry_run import Phase, begin_at, phases
+from fctfg.stages.exchange import exchange_by_hand
 from fctfg.stages.generator import GeneratorStage
 from fctfg.stages.networks import Networks
 from fctfg.stages.talking_face import TalkingFaceStage
@@ -192,5 +193,6 @@ def time_stage(stage: Stage, batch: Batch, trainer_options: dict[str, Any], roun
         limit_val_batches=0,
         **trainer_options,
     )
+    exchange_by_hand(trainer)
     trainer.fit(stage, _Same(batch, len(order)))
     return clock.found
