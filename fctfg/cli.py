@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import fctfg
 from fctfg.cli_data import add_data
+from fctfg.cli_evaluate import add_evaluate
 from fctfg.cli_weights import add_weights
 from fctfg.errors import FctfgError, UsageError
 from fctfg.host_memory import keep_freed_memory
@@ -116,6 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     generate.set_defaults(run=_generate)
 
     add_data(commands, STYLE)
+    add_evaluate(commands, STYLE)
     add_weights(commands, STYLE)
 
     bench = commands.add_parser("bench", help="speed and memory on this machine", **STYLE)

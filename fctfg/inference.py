@@ -140,6 +140,11 @@ class TalkingFace:
                 z_fused = self.model.fuse(source.z_canonical.expand(windows, -1, -1), z_motion)
                 codes = self.model.codes(source.z_source.expand(windows, -1, -1), z_fused).flatten(0, 1)
                 images = draw(codes[: total - start])
+            if not bool(images.isfinite().all()):
+                raise FctfgError(
+                    f"{self.artifact.path}: the network gives values that are not finite from frame {start} on; "
+                    f"take other weights, or an earlier checkpoint of the run"
+                )
             yield from to_pixels(images)
 
     def generate(

@@ -132,6 +132,26 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A drawing of the report's own, such as `fctfg.scatter` makes.
+
+    Attributes:
+        title: of what.
+        svg: an `<svg>` element.
+    """
+
+    title: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """Drawings beside each other."""
+
+    drawings: Sequence[Drawing]
+
+
+@dataclass(frozen=True)
 class Curves:
     """A chart for each term of a run's `metrics.csv`; `train/sync` and `val/sync` share one, and so do references.
 
@@ -145,7 +165,20 @@ class Curves:
 
 
 Block = (
-    Text | Notice | Heading | Facts | Table | Timeline | Bars | Media | Picture | Gallery | Chart | Curves | Histograms
+    Text
+    | Notice
+    | Heading
+    | Facts
+    | Table
+    | Timeline
+    | Bars
+    | Media
+    | Picture
+    | Gallery
+    | Chart
+    | Curves
+    | Histograms
+    | Drawings
 )
 
 
@@ -256,6 +289,9 @@ def _html(block: Block) -> str:
             return (
                 f'<figure class="curve"><h3>{escape(title)}{legend}</h3>{line_chart(series, smoothed=False)}</figure>\n'
             )
+        case Drawings(drawings):
+            figures = (f'<figure class="curve"><h3>{escape(one.title)}</h3>{one.svg}</figure>' for one in drawings)
+            return f'<div class="curves">{"".join(figures)}</div>\n'
         case Curves(metrics, leave_out):
             return _curves(metrics, leave_out)
 

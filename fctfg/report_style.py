@@ -56,6 +56,10 @@ figure.wide { grid-column: 1 / -1; }
 .chart .all { fill: var(--page); stroke: var(--quiet); stroke-width: .6; }
 .chart .chosen { fill: var(--accent); }
 .chart .limit { stroke: var(--series-1); stroke-width: 1.6; stroke-dasharray: 4 3; }
+.chart .cell { fill: var(--accent); stroke: var(--rule); stroke-width: .5; }
+.heat text { font-size: 8px; }
+.heat .on { fill: var(--card); }
+.heat .off { fill: var(--ink); }
 .key { font-size: .88rem; }
 .key i { display: inline-block; width: 1.1em; height: .8em; margin: 0 .35em 0 .9em; vertical-align: -.05em; }
 .key .all { background: var(--page); border: 1px solid var(--quiet); }

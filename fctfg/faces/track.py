@@ -75,6 +75,12 @@ class Tracker:
             self._confirm(self.detector.detect(rgb))
         self.frame += 1
 
+    @property
+    def followed(self) -> Face | None:
+        """The face, in the last frame taken, that has been followed longest; None when none is."""
+        live = max(self._live, key=lambda one: len(one.track.faces), default=None)
+        return None if live is None else live.track.faces[-1]
+
     def _confirm(self, found: list[Face]) -> None:
         pairs = sorted(
             (

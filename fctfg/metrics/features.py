@@ -74,7 +74,7 @@ class NetworkFeatures:
     ) -> None:
         self.name = name
         self.dimensions = dimensions
-        self._network = freeze(network).to(device, memory_format=torch.channels_last)  # a third faster on a CPU
+        self._network = freeze(network).to(device).to(memory_format=torch.channels_last)
         self._side, self._center, self._scale, self._device = side, center, scale, device
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
@@ -149,6 +149,11 @@ def efficientnet_features(path: str | Path | None = None, device: str = "cpu") -
         )
     network = _load(where, EfficientNetLite0, efficientnet_table())
     return NetworkFeatures("efficientnet_lite0", network, DIMENSIONS, SIZE, 127.0, 128.0, device)
+
+
+def efficientnet_is_here() -> bool:
+    """Whether the package with its weights is installed."""
+    return _packaged() is not None
 
 
 def efficientnet_table() -> Table:

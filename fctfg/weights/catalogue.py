@@ -111,6 +111,11 @@ def folders() -> list[Path]:
     return [*(Path(folder).expanduser() for folder in given if folder), FOLDER]
 
 
+def is_here(name: str) -> bool:
+    """Whether the file of an entry lies in one of `folders`."""
+    return any((folder / entry(name).file).is_file() for folder in folders())
+
+
 def locate(name: str, key: str | None = None) -> Path:
     """The file of an entry.
 

@@ -1,0 +1,103 @@
+"""`fctfg evaluate` and `fctfg compare`: how good results are, and which of two methods is better."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from fctfg.errors import UsageError
+
+
+def add_evaluate(commands: Any, style: dict[str, Any]) -> None:
+    """Add the commands to the parser of all commands."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="how good results are: the paper's table and what the paper only claims",
+        epilog="docs/evaluation.md defines every figure. The same command again measures only what is missing.",
+        **style,
+    )
+    evaluate.add_argument("--data", type=Path, help="folder of a data set: results are made of its clips")
+    evaluate.add_argument(
+        "--weights", type=Path, help="a run of stage 3, or the file that it exported; none: those in the package"
+    )
+    evaluate.add_argument("--split", choices=("train", "val", "test"), default="test", help="with --data: whose clips")
+    evaluate.add_argument(
+        "--protocol",
+        choices=("reconstruction", "cross"),
+        default="reconstruction",
+        help="with --data: a clip from its first frame, driven by itself; or portrait, driver, sound of three people",
+    )
+    evaluate.add_argument(
+        "--pair",
+        type=Path,
+        nargs=2,
+        metavar=("MADE", "REAL"),
+        help="in place of --data: a folder of videos of any method, and one of the real videos, of the same names",
+    )
+    evaluate.add_argument("--no-crop", action="store_true", help="with --pair: the videos are square crops of a face")
+    evaluate.add_argument("--size", type=int, default=256, help="with --pair: side of the compared pictures, pixels")
+    evaluate.add_argument("--out", type=Path, default=Path("evaluation"), help="folder of the results")
+    evaluate.add_argument("--clips", type=int, help="clips at most, evenly spread; none: all")
+    evaluate.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; 1: in this one")
+    evaluate.add_argument("--device", default="cpu", help="where frames are made, as cpu or cuda")
+    evaluate.add_argument("--identity-expert", metavar="FILE", help="recogniser of stage 0, or imported; none: dlib's")
+    evaluate.add_argument(
+        "--sync-expert", metavar="FILE", help="expert of stage 0, or imported; none: the landmark expert in the package"
+    )
+    evaluate.add_argument("--syncnet", metavar="FILE", help="SyncNet v2, for LSE-C and LSE-D; none: from checkpoints/")
+    evaluate.add_argument("--lpips", metavar="FILE", help="LPIPS; none: from checkpoints/")
+    evaluate.add_argument(
+        "--no-studies", action="store_true", help="with --data: leave out canonical images and control"
+    )
+    evaluate.add_argument("--no-report", action="store_true", help="do not write report.html")
+    evaluate.set_defaults(run=_evaluate)
+
+    compare = commands.add_parser(
+        "compare",
+        help="two and more evaluations over the same clips, with paired tests",
+        epilog="p is of Wilcoxon's signed-rank test of the first evaluation against each other one, after Holm's "
+        "correction for the number of figures.",
+        **style,
+    )
+    compare.add_argument(
+        "evaluations", type=Path, nargs="+", help="folders that fctfg evaluate wrote; the first is compared"
+    )
+    compare.add_argument("--json", type=Path, help="file to write")
+    compare.set_defaults(run=_compare)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from fctfg.evaluation.evaluation import evaluate_data, evaluate_pairs
+    from fctfg.evaluation.judges import JudgeChoice
+
+    if (options.data is None) == (options.pair is None):
+        raise UsageError("name what is to be measured: --data DIR (with --weights), or --pair MADE REAL")
+    if options.pair is not None and options.weights is not None:
+        raise UsageError("--weights makes results of --data; --pair compares videos that are there")
+    if options.workers < 1 or (options.clips is not None and options.clips < 1) or options.size < 64:
+        raise UsageError("--workers and --clips must be 1 or more, --size 64 or more")
+    judges = JudgeChoice(options.identity_expert, options.sync_expert, options.syncnet, options.lpips)
+    common = {"judges": judges, "out": options.out, "limit": options.clips, "workers": options.workers}
+    common["report"] = not options.no_report
+    if options.pair is not None:
+        evaluate_pairs(*options.pair, size=options.size, crop=not options.no_crop, **common)
+    else:
+        evaluate_data(
+            options.data,
+            options.weights,
+            split=options.split,
+            protocol=options.protocol,
+            device=options.device,
+            studies=not options.no_studies,
+            **common,
+        )
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from fctfg.evaluation.comparison import compare
+
+    if len(options.evaluations) < 2:
+        raise UsageError("name two evaluations or more")
+    compare(options.evaluations, options.json)

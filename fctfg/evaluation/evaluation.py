@@ -1,0 +1,179 @@
+"""What the command calls: an evaluation of weights on a data set, or of videos beside the real ones."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fctfg.atomic import make_folder, write_json
+from fctfg.data.manifest import read_manifest
+from fctfg.errors import FctfgError
+from fctfg.evaluation.cases import Case, Protocol, drives, pairs
+from fctfg.evaluation.judges import JudgeChoice, Judges
+from fctfg.evaluation.report import write_evaluation
+from fctfg.evaluation.run import Setup, evaluate, made_with
+from fctfg.evaluation.summary import Row, as_json, intervals, print_tables, write_csv
+from fctfg.evaluation.tracking import log_to_run
+from fctfg.evaluation.whole import whole_figures
+from fctfg.host_memory import peak_resident
+from fctfg.inference import TalkingFace
+from fctfg.weights.opening import open_weights
+
+
+def evaluate_data(
+    data: Path,
+    weights: Path | None,
+    *,
+    out: Path,
+    split: str = "test",
+    protocol: Protocol = "reconstruction",
+    judges: JudgeChoice = JudgeChoice(),  # noqa: B008, frozen
+    limit: int | None = None,
+    workers: int = 1,
+    device: str = "cpu",
+    studies: bool = True,
+    report: bool = True,
+) -> dict[str, Any]:
+    """Make results of a data set's clips and measure them.
+
+    Args:
+        data: folder of the data set.
+        weights: run folder or file; None takes the weights in the package.
+        out: folder; `results.json`, `clips.csv` and `report.html` are written there.
+        split: whose clips.
+        protocol: `reconstruction`, the paper's, or `cross`.
+        judges: which judges.
+        limit: clips at most; None takes all.
+        workers: processes.
+        device: that makes the frames.
+        studies: whether canonical images and control are studied too.
+        report: whether to write the page.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        FctfgError: data, weights or a judge cannot be used, or nothing at all could be measured.
+    """
+    manifest = read_manifest(data)
+    cases = drives(manifest, split, protocol, limit)
+    model = TalkingFace.from_pretrained(weights)
+    setup = Setup(judges, weights, data, manifest.size, True, device, studies)
+    identity = {"weights": model.artifact.sha256, **_judges_by_hash(judges)}
+    card = model.artifact.card
+    facts = {
+        "weights": {"file": str(model.artifact.path), "sha256": model.artifact.sha256, "card": card},
+        "data": {"folder": str(data), "hash": manifest.hash, "split": split, "size": manifest.size},
+        "protocol": protocol,
+    }
+    notes = _notes(card)
+    title = f"{model.artifact.path.name} on {split} of {data}, {protocol}"
+    content = _evaluate(title, cases, setup, identity, facts, notes, out, workers, report, [])
+    if weights is not None and weights.is_dir():
+        log_to_run(weights, split, content)
+    return content
+
+
+def evaluate_pairs(
+    made: Path,
+    real: Path,
+    *,
+    out: Path,
+    size: int = 256,
+    crop: bool = True,
+    judges: JudgeChoice = JudgeChoice(),  # noqa: B008, frozen
+    limit: int | None = None,
+    workers: int = 1,
+    report: bool = True,
+) -> dict[str, Any]:
+    """Measure videos that some method has made, beside the real ones.
+
+    Args:
+        made: folder of the method's videos.
+        real: folder of the real ones, of the same names.
+        out, judges, limit, workers, report: as for `evaluate_data`.
+        size: side of the pictures that are compared, pixels.
+        crop: False for videos that are square crops of a face already.
+
+    Raises:
+        FctfgError: as `evaluate_data`, and for a made video without a real one.
+    """
+    cases, lacking = pairs(made, real)
+    chosen = cases if limit is None or limit >= len(cases) else [cases[i * len(cases) // limit] for i in range(limit)]
+    setup = Setup(judges, size=size, crop=crop)
+    absent = [Row(name, name, {}, failure=f"{made} has no video for it") for name in lacking] if limit is None else []
+    facts = {"made": str(made), "real": str(real), "protocol": "pair"}
+    title = f"{made} beside {real}"
+    return _evaluate(title, chosen, setup, _judges_by_hash(judges), facts, [], out, workers, report, absent)
+
+
+def _evaluate(
+    title: str,
+    cases: Sequence[Case],
+    setup: Setup,
+    identity: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    notes: Sequence[str],
+    out: Path,
+    workers: int,
+    report: bool,
+    absent: Sequence[Row],
+) -> dict[str, Any]:
+    judges, start = Judges(setup.judges), time.perf_counter()
+    make_folder(out)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("clips", total=len(cases))
+        done = evaluate(cases, setup, out, identity, workers, lambda: bar.advance(task))
+    rows = [one.row for one in done] + list(absent)
+    found, whole = intervals(rows), whole_figures(done, judges)
+    told = made_with(
+        setup,
+        judges,
+        identity,
+        **facts,
+        command=" ".join(["fctfg", *sys.argv[1:]]),
+        notes=list(notes),
+        seconds=round(time.perf_counter() - start, 1),
+        peak_memory_mb=round(peak_resident() / 1e6),
+    )
+    content = as_json(rows, found, whole, told)
+    write_json(out / "results.json", content)
+    write_csv(out / "clips.csv", rows)
+    print_tables(title, rows, found, whole, judges.missing())
+    for note in notes:
+        print(note)
+    if report:
+        write_evaluation(out / "report.html", title, done, cases, absent, content, setup)
+    print(f"{out}: results.json, clips.csv{', report.html' if report else ''}")
+    if all(row.failure for row in rows):
+        raise FctfgError(f"none of {len(rows)} results could be measured; the first: {rows[0].failure}")
+    return content
+
+
+def _judges_by_hash(choice: JudgeChoice) -> dict[str, str]:
+    """The files of the judges that were named."""
+    named = {"identity": choice.identity, "sync": choice.sync, "syncnet": choice.syncnet, "lpips": choice.lpips}
+    hashes = {}
+    for name, reference in named.items():
+        if reference is not None:
+            path = Path(reference)
+            if path.is_file():
+                with path.open("rb") as file:
+                    hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            else:
+                hashes[name] = open_weights(reference, f"--{name}").sha256
+    return hashes
+
+
+def _notes(card: Mapping[str, Any]) -> list[str]:
+    """What a reader has to know of the weights."""
+    licences = card.get("licences") or {}
+    data = licences.get("data") or []
+    return [f"data of the weights: {data if isinstance(data, str) else ', '.join(data)}"] if data else []

@@ -1,0 +1,250 @@
+"""One case, measured: every figure of a clip, and what the figures of the whole are computed from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fctfg.data.scores.sync import MIN_FRAMES, MIN_OVERLAP, SAMPLES, audio_video_offset
+from fctfg.data.scores.sync_choice import cut_mouths
+from fctfg.errors import FctfgError
+from fctfg.evaluation.faces import Seen, enlarged
+from fctfg.evaluation.footage import Footage, stacked
+from fctfg.evaluation.judges import Judges
+from fctfg.evaluation.lip_features import LipFeatures
+from fctfg.evaluation.motion import motion_figures
+from fctfg.faces.boxes import Floats, Pixels
+from fctfg.faces.detector import Face
+from fctfg.media import Samples
+from fctfg.metrics.csim import csim
+from fctfg.metrics.l1 import l1
+from fctfg.metrics.ms_ssim import ms_ssim, ms_ssim_scales
+from fctfg.metrics.psnr import psnr
+from fctfg.metrics.ssim import ssim
+from fctfg.models.experts.syncnet import SyncNet
+from fctfg.ops.pixels import to_images
+
+CHUNK = 16  # frames in memory at a time, of the result and of the driver
+MOST_PSNR = 100.0  # dB: of frames that are equal
+EMBED_EVERY = 4  # frames
+LEAST_FOUND = 0.8  # share of the frames with a face, below which lips are not compared with the sound
+
+
+@dataclass
+class Measurement:
+    """What was measured of a case.
+
+    Attributes:
+        figures: by name; NaN where something could not be measured.
+        curves: [T] by name, for pictures: `opening made`, `opening shown`, `loudness`.
+        embeddings: float32 [n, D] by name: `made` and `shown`, of every fourth frame with a face, and `source`.
+        features: float32 [T, D] by name, `made` and `shown`: what a Fréchet distance is computed of.
+        seconds: that each part took.
+        notes: what somebody who reads the figures has to know.
+    """
+
+    figures: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, Floats] = field(default_factory=dict)
+    embeddings: dict[str, Floats] = field(default_factory=dict)
+    features: dict[str, Floats] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Adds the seconds that the block takes to a part."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+
+class _Pictures:
+    """Means over frames of what compares a result with real frames."""
+
+    def __init__(self, judges: Judges) -> None:
+        self._judges = judges
+        self._values: dict[str, list[Tensor]] = {}
+
+    def update(self, made: np.ndarray, real: np.ndarray) -> None:
+        """Takes frames, uint8 [n, S, S, 3] each."""
+        images, reference = to_images(made), to_images(real)
+        scales = ms_ssim_scales(images.shape[-1])
+        values = {
+            "SSIM": ssim(images, reference),
+            "MS-SSIM" if scales == 5 else f"MS-SSIM[{scales} scales]": ms_ssim(images, reference),
+            "PSNR": psnr(images, reference).clamp_max(MOST_PSNR),
+            "L1": l1(images, reference),
+        }
+        if (judge := self._judges.lpips) is not None:
+            with torch.inference_mode():
+                values[f"LPIPS[{judge.config.trunk}]"] = judge(images, reference).expand(len(images))
+        for name, each in values.items():
+            self._values.setdefault(name, []).append(each.double())
+
+    def figures(self) -> dict[str, float]:
+        return {name: float(torch.cat(values).mean()) for name, values in self._values.items()}
+
+
+class _Faces:
+    """The face of a stream of frames: landmarks, what a recogniser says of every fourth one, and the mouths."""
+
+    def __init__(self, judges: Judges, lips: bool) -> None:
+        self._judges, self._seen, self._count = judges, Seen(judges.detector), 0
+        self._faces: list[tuple[Pixels, Face]] = []
+        self._mouths: list[np.ndarray] = []
+        self._lips = LipFeatures(judges.syncnet) if lips and judges.syncnet is not None else None
+        self._expert = judges.sync[0] if lips else None
+        self.side = 0
+        self.embedded: list[Floats] = []
+
+    def update(self, frames: np.ndarray) -> list[Face | None]:
+        """Takes frames, uint8 [n, S, S, 3]; returns the face in each, in pixels of the enlarged frame."""
+        found: list[Face | None] = []
+        for frame in map(enlarged, frames):
+            self.side = frame.shape[0]
+            face = self._seen.update(frame)
+            if face is not None and self._count % EMBED_EVERY == 0:
+                self._faces.append((frame, face))
+            if self._lips is not None:
+                self._lips.update(frame, None if face is None else face.box)
+            if isinstance(self._expert, SyncNet) and face is not None:
+                points = face.points[None] / self.side
+                self._mouths.append(cut_mouths(self._expert, frame[None], points.astype(np.float32)))
+            self._count += 1
+            found.append(face)
+        if self._faces:
+            pictures, faces = zip(*self._faces, strict=True)
+            shapes, places = [face.landmarks for face in faces], [face.points for face in faces]
+            self.embedded.append(self._judges.embed(list(pictures), shapes, places))
+            self._faces = []
+        return found
+
+    def vectors(self) -> Floats:
+        """What the recogniser says of every fourth frame with a face, float32 [n, D]."""
+        return np.concatenate(self.embedded) if self.embedded else np.zeros((0, 1), np.float32)
+
+    def landmarks(self) -> Floats:
+        """[T, 68, 2] in pixels of the enlarged frames, NaN where no face was found."""
+        return self._seen.landmarks()
+
+    def lip_sync(self, landmarks: Floats, sound: Samples) -> dict[str, float]:
+        """What the experts say of lips and sound; NaN where faces, frames or sound are too few."""
+        nothing = dict.fromkeys(("sync confidence", "sync distance", "audio-video offset"), float("nan"))
+        figures = {}
+        if self._lips is not None:
+            judged = self._lips.judge(sound)
+            told = (np.nan, np.nan) if judged is None else (float(judged.confidence), float(judged.distance))
+            figures = {"LSE-C": told[0], "LSE-D": told[1]}
+        there = np.asarray(np.isfinite(landmarks).all((1, 2)))
+        enough = len(there) >= MIN_FRAMES and there.mean() >= LEAST_FOUND and len(sound) >= MIN_OVERLAP * SAMPLES
+        if not enough:
+            return figures | nothing
+        expert, chance = self._judges.sync
+        if isinstance(expert, SyncNet):
+            if len(self._mouths) < len(there):
+                return figures | nothing
+            mouths = np.concatenate(self._mouths)
+        else:
+            mouths = _bridged(landmarks, there)
+        score = audio_video_offset(mouths, sound, expert, chance=chance)
+        return figures | {
+            "sync confidence": score.confidence,
+            "sync distance": 1.0 - float(score.curve.max()),
+            "audio-video offset": float(score.offset),
+        }
+
+
+def _bridged(landmarks: Floats, there: np.ndarray) -> Floats:
+    """Landmarks without gaps: a straight line between the frames around each."""
+    frames = np.arange(len(there))
+    flat = landmarks.reshape(len(there), -1)
+    filled = [np.interp(frames, frames[there], column[there]) for column in flat.T]
+    return np.stack(filled, axis=1).reshape(landmarks.shape).astype(np.float32)
+
+
+def loudness(sound: Samples, frames: int) -> Floats:
+    """Root mean square of the sound of each frame, float32 [frames]; 0 beyond its end."""
+    part = sound[: frames * SAMPLES].astype(np.float64)
+    padded = np.pad(part, (0, frames * SAMPLES - len(part)))
+    return np.sqrt(np.square(padded).reshape(frames, SAMPLES).mean(1)).astype(np.float32)
+
+
+def measure(footage: Footage, judges: Judges) -> Measurement:
+    """Measure a case, frame by frame.
+
+    Args:
+        footage: its frames are taken.
+        judges: that measure.
+
+    Returns:
+        Every figure that a clip has. Where the result has no face, what needs one is NaN.
+
+    Raises:
+        FctfgError: frames or sound cannot be read or made.
+    """
+    found = Measurement(notes=list(footage.notes))
+    pictures, made_face, shown_face = _Pictures(judges), _Faces(judges, True), _Faces(judges, False)
+    features: dict[str, list[Floats]] = {"made": [], "shown": []}
+    first = True
+    while True:
+        with found.timed("generation"):
+            made = stacked(footage.made, CHUNK)
+        with found.timed("reading"):
+            shown = stacked(footage.shown, CHUNK)
+        count = min(len(made), len(shown))
+        if not count:
+            break
+        made, shown = made[:count], shown[:count]
+        skip = footage.skipped if first else 0
+        if footage.is_reference and count > skip:
+            with found.timed("pictures"):
+                pictures.update(made[skip:], shown[skip:])
+        for name, part, faces in (("made", made, made_face), ("shown", shown, shown_face)):
+            with found.timed("faces"):
+                faces.update(part)
+            if judges.features is not None:
+                with found.timed("features"):
+                    features[name].append(judges.features(part))
+        first = False
+    if first:
+        raise FctfgError("there are no frames to measure")
+    landmarks, driving = made_face.landmarks(), shown_face.landmarks()
+    frames, there = len(landmarks), np.isfinite(landmarks).all((1, 2))
+    with found.timed("motion"):
+        moving = motion_figures(landmarks, driving, made_face.side, footage, found.curves)
+    with found.timed("sync"):
+        synced = {} if footage.sound is None else made_face.lip_sync(landmarks, footage.sound)
+    with found.timed("recogniser"):
+        source = _portrait(footage.source, judges)
+    found.embeddings = {"made": made_face.vectors(), "shown": shown_face.vectors(), "source": source}
+    found.features = {name: np.concatenate(each) for name, each in features.items() if each}
+    vectors = found.embeddings["made"]
+    kept = np.mean(csim(vectors, np.broadcast_to(source, vectors.shape))) if len(source) and len(vectors) else np.nan
+    found.figures = {
+        **pictures.figures(),
+        **moving,
+        **synced,
+        f"CSIM[{judges.recogniser_name}]": float(kept),
+        "faces found": float(there.mean()),
+        "generation": 1000 * found.seconds["generation"] / frames,
+    }
+    if (lost := int((~np.isfinite(driving).all((1, 2))).sum())) > 0:
+        found.notes.append(f"no face was found in {lost} of {frames} frames of the driver")
+    if (lost := frames - int(there.sum())) > 0:
+        found.notes.append(f"no face was found in {lost} of {frames} frames of the result")
+    return found
+
+
+def _portrait(picture: Pixels, judges: Judges) -> Floats:
+    """The embedding of the face in a picture, float32 [1, D]; [0, D] where there is none."""
+    large = enlarged(picture)
+    faces = judges.detector.detect(large)[:1]
+    return judges.embed([large] * len(faces), [face.landmarks for face in faces], [face.points for face in faces])

@@ -1,0 +1,228 @@
+"""An evaluation from beginning to end: cases to workers, what is done already, and everything that is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import fctfg
+from fctfg.atomic import atomic_path, make_folder
+from fctfg.data.manifest import read_manifest
+from fctfg.errors import FctfgError
+from fctfg.evaluation.cases import Case
+from fctfg.evaluation.footage import Projector
+from fctfg.evaluation.judges import JudgeChoice, Judges
+from fctfg.evaluation.measure import Measurement, measure
+from fctfg.evaluation.summary import Row
+from fctfg.inference import TalkingFace
+
+FORMAT = 1  # of what is kept; a change of any definition makes another one
+TOOLS = ("torch", "torchmetrics", "numpy", "scipy", "av", "dlib-bin")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker needs to measure cases; plain values.
+
+    Attributes:
+        judges: which judges.
+        weights: run folder or file; None for videos of another method.
+        data: folder of the data set; None likewise.
+        size: side of the pictures that are compared, for pairs, pixels.
+        crop: whether pairs are cropped to the face.
+        device: that makes the frames.
+        studies: whether weights are also asked for canonical images and for results of other sound and other drivers.
+    """
+
+    judges: JudgeChoice = field(default_factory=JudgeChoice)
+    weights: Path | None = None
+    data: Path | None = None
+    size: int = 256
+    crop: bool = True
+    device: str = "cpu"
+    studies: bool = True
+
+    def open(self) -> Callable[[Case], Measurement]:
+        """What measures cases in this process.
+
+        Raises:
+            FctfgError: weights or judges cannot be used.
+        """
+        torch.set_num_threads(1)  # so that figures do not depend on how many processes share the work
+        judges = Judges(self.judges)
+        model = TalkingFace.from_pretrained(self.weights, self.device) if self.data is not None else None
+        manifest = None if self.data is None else read_manifest(self.data)
+        if model is not None and manifest is not None and model.size != manifest.size:
+            raise FctfgError(
+                f"{model.artifact.path} makes frames of {model.size} px, but the clips of {self.data} have "
+                f"{manifest.size} px; prepare them with --size {model.size}"
+            )
+        projector = Projector(judges.detector, manifest, model, self.size, self.crop)
+        return lambda case: measure(projector(case), judges)
+
+
+_work: Callable[[Case], Measurement]
+
+
+def _begin(setup: Setup) -> None:
+    global _work
+    _work = setup.open()
+
+
+def _one(case: Case) -> Measurement | str:
+    return _tried(_work, case)
+
+
+def _tried(work: Callable[[Case], Measurement], case: Case) -> Measurement | str:
+    try:
+        return work(case)
+    except FctfgError as error:
+        return str(error)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A case with what was measured; `measured` is None where that failed."""
+
+    row: Row
+    measured: Measurement | None
+
+
+def evaluate(
+    cases: Sequence[Case],
+    setup: Setup,
+    out: Path,
+    identity: Mapping[str, Any],
+    workers: int = 1,
+    advance: Callable[[], None] = lambda: None,
+) -> list[Done]:
+    """Measure cases; those that were measured before, in the same way, are not measured again.
+
+    Args:
+        cases: in any order.
+        setup: how.
+        out: folder; what was measured of each case is kept in `measured/`.
+        identity: hashes of weights and judges; other ones are another measurement.
+        workers: processes.
+        advance: called after each case.
+
+    Returns:
+        One for each case, in their order.
+
+    Raises:
+        FctfgError: a worker died, or `out` cannot be written.
+    """
+    kept = make_folder(out / "measured")
+    files = {case.name: kept / f"{_key(case, setup, identity)}.npz" for case in cases}
+    found: dict[str, Done] = {}
+    for case in cases:
+        if (done := _read(files[case.name], case)) is not None:
+            found[case.name] = done
+            advance()
+    left = [case for case in cases if case.name not in found]
+    for case, result in _results(left, setup, workers):
+        if isinstance(result, str):
+            found[case.name] = Done(Row(case.name, case.person, {}, failure=result), None)
+        else:
+            found[case.name] = _done(case, result)
+            _write(files[case.name], result)
+        advance()
+    return [found[case.name] for case in cases]
+
+
+def _results(cases: Sequence[Case], setup: Setup, workers: int) -> Iterator[tuple[Case, Measurement | str]]:
+    if not cases:
+        return
+    if min(workers, len(cases)) <= 1:
+        threads = torch.get_num_threads()
+        try:
+            work = setup.open()
+            for case in cases:
+                yield case, _tried(work, case)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    make = partial(ProcessPoolExecutor, mp_context=get_context("spawn"), initializer=_begin, initargs=(setup,))
+    try:
+        with make(max_workers=min(workers, len(cases))) as pool:
+            submitted = {pool.submit(_one, case): case for case in cases}
+            for future in as_completed(submitted):
+                yield submitted[future], future.result()
+    except BrokenProcessPool as error:
+        raise FctfgError(
+            "a worker died (out of memory?); what was measured is kept: run the command again with fewer --workers, "
+            "or with --workers 1 to see the error"
+        ) from error
+
+
+def _key(case: Case, setup: Setup, identity: Mapping[str, Any]) -> str:
+    settings = {name: value for name, value in asdict(setup).items() if name not in ("weights", "data", "device")}
+    described = [FORMAT, case.name, case.inputs, settings, dict(identity)]
+    return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+def _done(case: Case, found: Measurement) -> Done:
+    row = Row(case.name, case.person, found.figures, notes=tuple(found.notes), seconds=found.seconds)
+    return Done(row, found)
+
+
+def _write(path: Path, found: Measurement) -> None:
+    text = json.dumps({"figures": found.figures, "seconds": found.seconds, "notes": found.notes})
+    arrays = {f"curve {name}": curve for name, curve in found.curves.items()}
+    arrays |= {f"features {name}": each.astype(np.float16) for name, each in found.features.items()}
+    arrays |= {f"embedding {name}": each for name, each in found.embeddings.items()}
+    with atomic_path(path) as partial_path, partial_path.open("wb") as file:
+        np.savez(file, told=np.array(text), **arrays)  # type: ignore[arg-type]
+
+
+def _read(path: Path, case: Case) -> Done | None:
+    """What was kept; None where there is nothing, or nothing whole."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            told = json.loads(str(content["told"]))
+            parts: dict[str, dict[str, np.ndarray]] = {"curve": {}, "embedding": {}, "features": {}}
+            for name in content.files:
+                kind, _, rest = name.partition(" ")
+                if kind in parts:
+                    parts[kind][rest] = content[name]
+        arrays = parts["curve"], parts["embedding"], parts["features"]
+        found = Measurement(told["figures"], *arrays, told["seconds"], told["notes"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+    return _done(case, found)
+
+
+def made_with(setup: Setup, judges: Judges, identity: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """What somebody needs to do the evaluation again."""
+    return {
+        "fctfg": fctfg.__version__,
+        "definitions": FORMAT,
+        "python": platform.python_version(),
+        "tools": {name: version(name) for name in TOOLS},
+        "judges": judges.names(),
+        "not_measured": judges.missing(),
+        "fps": 25,
+        "size": setup.size,
+        "crop": _crop(setup),
+        "identity": dict(identity),
+        **more,
+    }
+
+
+def _crop(setup: Setup) -> str:
+    if setup.data is not None:
+        return "that of the data set (fctfg prepare)"
+    return "one square around the face of the real video, as fctfg prepare cuts it" if setup.crop else "none"

@@ -1,0 +1,205 @@
+"""`fctfg evaluate`: what is printed, written and kept; workers; results that are good, bad or not there."""
+
+import csv
+import json
+import math
+from itertools import islice, repeat
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from evaluation_data import dataset, film, videos
+from tiny_talking_face import CARD, run_folder, talking_face
+
+from fctfg.cli import main
+from fctfg.demo_corpus import root
+from fctfg.media import read_audio, read_frames
+from fctfg.weights.artifact import write_export
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dataset(tmp_path_factory.mktemp("evaluate"))
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return videos(tmp_path_factory.mktemp("real"))
+
+
+def told(folder: Path) -> dict[str, dict[str, float]]:
+    """The figures of each clip."""
+    content = json.loads((folder / "results.json").read_text())
+    return {clip["clip"]: clip["figures"] for clip in content["clips"]}
+
+
+def mean(folder: Path, name: str) -> float:
+    return float(json.loads((folder / "results.json").read_text())["figures"][name]["mean"])
+
+
+@pytest.fixture(scope="module")
+def evaluated(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights in the package on the data set, with everything."""
+    out = tmp_path_factory.mktemp("evaluated")
+    assert main(["evaluate", f"--data={data}", f"--out={out}", "--workers=1"]) == 0
+    return out
+
+
+def test_the_package_weights_are_measured(evaluated: Path, data: Path) -> None:
+    content = json.loads((evaluated / "results.json").read_text())
+    assert content["figures"]["PSNR"]["mean"] > 20 and content["figures"]["PSNR"]["clips"] == 2
+    assert content["figures"]["faces found"]["mean"] > 0.9
+    assert content["whole"]["verification AUC[dlib]"]["value"] == 1.0
+    made = content["made_with"]
+    assert made["data"]["hash"] and made["weights"]["card"]["licences"] and made["command"].startswith("fctfg")
+    assert "LPIPS" in made["not_measured"] and "LSE-C, LSE-D" in made["not_measured"]
+    rows = list(csv.DictReader((evaluated / "clips.csv").open()))
+    assert [float(row["PSNR"]) for row in rows] == [clip["figures"]["PSNR"] for clip in content["clips"]]
+    page = (evaluated / "report.html").read_text()
+    assert page.count("<video") >= 1 and "VoxCeleb2 (published)" in page and "http" not in page
+
+
+def test_workers_change_nothing(evaluated: Path, data: Path, tmp_path: Path) -> None:
+    assert main(["evaluate", f"--data={data}", f"--out={tmp_path}", "--workers=2", "--no-report"]) == 0
+    one, two = told(evaluated), told(tmp_path)
+    assert one.keys() == two.keys()
+    for clip, figures in one.items():
+        for name, value in figures.items():
+            if name != "generation":
+                assert two[clip][name] == pytest.approx(value, abs=1e-5, nan_ok=True), (clip, name)
+
+
+def test_what_is_measured_is_kept(
+    evaluated: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same again measures nothing; a result that was cut off on disk is measured again, and comes out the same."""
+    before = told(evaluated)
+    kept = sorted((evaluated / "measured").glob("*.npz"))
+    kept[0].write_bytes(kept[0].read_bytes()[:100])
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    assert main(["evaluate", f"--data={data}", f"--out={evaluated}", "--workers=1", "--no-report"]) == 0
+    assert [path.stat().st_mtime_ns != times[path] for path in kept] == [True, False]
+    after = told(evaluated)
+    assert {c: f["PSNR"] for c, f in after.items()} == {c: f["PSNR"] for c, f in before.items()}
+
+
+def test_a_result_without_a_face_is_counted(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Random weights show none: what needs one is not known, and the table says of how many clips."""
+    run = run_folder(tmp_path / "run", resolution=64)
+    assert main(["evaluate", f"--data={data}", f"--weights={run}", f"--out={tmp_path / 'out'}", "--workers=1"]) == 0
+    output = capsys.readouterr().out
+    assert "no face was found in 2 of 2 results" in output
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert content["figures"]["faces found"]["mean"] == 0
+    assert content["figures"]["CSIM[dlib]"]["clips"] == 0 and content["figures"]["SSIM"]["clips"] == 2
+    assert "No face was found in 2 of 2" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_cross_driving(data: Path, tmp_path: Path) -> None:
+    out = f"--out={tmp_path}"
+    assert main(["evaluate", f"--data={data}", "--protocol=cross", out, "--workers=1", "--no-report"]) == 0
+    figures = told(tmp_path)
+    assert set(figures) == {"test_p010_c0__test_p011_c0__test_p011_c0", "test_p011_c0__test_p010_c0__test_p010_c0"} or all(
+        "__" in name for name in figures
+    )
+    assert all("PSNR" not in each and each["CSIM[dlib]"] > 0.5 for each in figures.values())
+
+
+# ------------------------------------------------------------------------------------------------------------- pairs
+
+
+def test_real_videos_are_perfect(real: Path, tmp_path: Path) -> None:
+    assert main(["evaluate", "--pair", str(real), str(real), f"--out={tmp_path}", "--workers=1", "--no-report"]) == 0
+    for figures in told(tmp_path).values():
+        assert figures["SSIM"] == pytest.approx(1.0, abs=1e-6) and figures["PSNR"] == 100.0 and figures["L1"] == 0
+        assert figures["opening correlation"] == pytest.approx(1.0)
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert abs(content["whole"]["FID[efficientnet_lite0]"]["value"]) < 1e-3
+
+
+def test_a_still_picture_is_not(real: Path, tmp_path: Path) -> None:
+    for path in sorted(real.rglob("*.mp4")):
+        first = next(read_frames(path))
+        film(tmp_path / "still" / path.relative_to(real), repeat(first, 40), read_audio(path))
+    out = tmp_path / "out"
+    assert main(["evaluate", "--pair", str(tmp_path / "still"), str(real), f"--out={out}", "--workers=1"]) == 0
+    for figures in told(out).values():
+        assert figures["sync confidence"] < 0.5 and not figures["opening correlation"] > 0.5
+
+
+def test_videos_of_other_length_size_and_rate(real: Path, tmp_path: Path) -> None:
+    """What is common to both is compared, and the notes say what was not."""
+    source = root() / "test" / "p010" / "c0.mp4"
+    small = (frame[::2, ::2] for frame in islice(read_frames(source, fps=50), 60))
+    film(tmp_path / "made" / "p010" / "c0.mp4", small, read_audio(source)[:19200], fps=50)
+    film(tmp_path / "made" / "p011" / "c0.mp4", read_frames(real / "p011" / "c0.mp4"))
+    out = tmp_path / "out"
+    assert main(["evaluate", "--pair", str(tmp_path / "made"), str(real), f"--out={out}", "--workers=1"]) == 0
+    clips = {clip["clip"]: clip for clip in json.loads((out / "results.json").read_text())["clips"]}
+    notes = " ".join(clips["p010/c0"]["notes"])
+    assert "64 x 64 px against 128 x 128" in notes and "30 frames against 40" in notes
+    assert clips["p010/c0"]["figures"]["PSNR"] > 25  # the same moments are compared
+    assert "no sound" in clips["p011/c0"]["notes"]
+    assert clips["p011/c0"]["figures"].get("sync confidence") is None
+
+
+# --------------------------------------------------------------------------------------------------------- bad input
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["evaluate", *arguments]) in (1, 2)
+    return capsys.readouterr().err
+
+
+def test_partners_that_are_missing(real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film(tmp_path / "made" / "p010" / "c0.mp4", read_frames(real / "p010" / "c0.mp4"))
+    out = tmp_path / "out"
+    assert main(["evaluate", "--pair", str(tmp_path / "made"), str(real), f"--out={out}", "--workers=1"]) == 0
+    assert "1 of 2 could not be measured" in capsys.readouterr().out  # a real one without a result counts against it
+    film(tmp_path / "made" / "stranger.mp4", repeat(np.zeros((64, 64, 3), np.uint8), 3))
+    assert "have no partner" in refused(capsys, "--pair", str(tmp_path / "made"), str(real), f"--out={out}")
+
+
+def test_a_video_of_one_frame(real: Path, tmp_path: Path) -> None:
+    film(tmp_path / "made" / "p010" / "c0.mp4", [next(read_frames(real / "p010" / "c0.mp4"))])
+    out = tmp_path / "out"
+    assert main(["evaluate", "--pair", str(tmp_path / "made"), str(real), f"--out={out}", "--workers=1"]) == 0
+    figures = told(out)["p010/c0"]
+    assert figures["PSNR"] > 30 and math.isnan(figures["sync confidence"] or math.nan)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: folder.mkdir(), "holds no video"),
+        (lambda folder: None, "no such folder"),
+        (lambda folder: film(folder / "p010" / "c0.mp4", repeat(np.zeros((64, 128, 3), np.uint8), 30)), "another shape"),
+    ],
+)
+def test_folders_that_cannot_be_compared(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], make: object, words: str
+) -> None:
+    make(tmp_path / "made")  # type: ignore[operator]
+    out = f"--out={tmp_path / 'out'}"
+    assert words in refused(capsys, "--pair", str(tmp_path / "made"), str(real), out, "--workers=1", "--no-report")
+
+
+def test_data_and_weights_that_do_not_fit(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = run_folder(tmp_path / "small", resolution=32)
+    out = f"--out={tmp_path / 'out'}"
+    assert "prepare them with --size 32" in refused(capsys, f"--data={data}", f"--weights={small}", out)
+    assert "no clip in the split 'val'" in refused(capsys, f"--data={data}", "--split=val", out)
+    assert "--data DIR" in refused(capsys, out)
+    assert "holds no recogniser" in refused(capsys, f"--data={data}", f"--identity-expert={small}", out, "--workers=1")
+
+
+def test_weights_that_give_no_numbers(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = talking_face(64)
+    with torch.no_grad():
+        network.generator.to_rgb1.bias.fill_(math.nan)
+    write_export(tmp_path / "run", {"fctfg": network}, "talking_face", CARD)
+    arguments = f"--data={data}", f"--weights={tmp_path / 'run'}", f"--out={tmp_path / 'out'}", "--workers=1"
+    assert "not finite" in refused(capsys, *arguments)
+    clips = json.loads((tmp_path / "out" / "results.json").read_text())["clips"]
+    assert all("not finite" in clip["failure"] for clip in clips)
