@@ -74,7 +74,7 @@ class NetworkFeatures:
     ) -> None:
         self.name = name
         self.dimensions = dimensions
-        self._network = freeze(network).to(device, memory_format=torch.channels_last)  # a third faster on a CPU
+        self._network = freeze(network).to(device).to(memory_format=torch.channels_last)  # a third faster on a CPU
         self._side, self._center, self._scale, self._device = side, center, scale, device
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
