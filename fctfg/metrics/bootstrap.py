@@ -23,12 +23,17 @@ class Interval(NamedTuple):
 
 
 def confidence_interval(values: Sequence[float] | np.ndarray, level: float = 0.95, seed: int = 0) -> Interval:
-    """Bootstrap interval of the mean: bias-corrected and accelerated (BCa; Efron 1987).
+    """Bootstrap interval of the mean: bias-corrected and accelerated (BCa; Efron 1987), expanded for few clips.
 
     The clips are drawn again with replacement, 9999 times, from a generator that depends on nothing but the seed; the
     bounds are quantiles of the means, corrected for the bias and skewness of their distribution. Where this correction
-    is not defined, the quantiles are taken as they are. In the unit of the values. With few clips it covers less than
-    the level says: of 20 clips, 95 % means about 93 % for a normal and about 90 % for a strongly skewed distribution.
+    is not defined, the quantiles are taken as they are. In the unit of the values.
+
+    Means of n drawn values spread less than they should, by sqrt((n - 1) / n), and with the normal's tails; so the
+    quantiles are those of a larger level (Hesterberg 2015, "expanded percentile interval"):
+    Phi(-sqrt(n / (n - 1)) t_(alpha/2, n-1)) in place of alpha/2. In simulation 95 % intervals of 20
+    clips cover 94.5 % (normal), 93.4 % (exponential) and 90.3 % (log-normal) of the true means, of 10 clips 94.2 %,
+    93.0 % and 89.1 %; without the expansion 92, 92 and 88 % of 20 (`tests/test_metric_bootstrap.py` repeats it).
 
     Args:
         values: [N], one a clip; NaN = not measured.
@@ -56,14 +61,15 @@ def confidence_interval(values: Sequence[float] | np.ndarray, level: float = 0.9
         mean = float(known.mean())
     if n == 1 or not np.isfinite(mean):
         return Interval(mean, np.nan, np.nan, n, missing)
-    bounds = _bounds(known, level, seed, "BCa")
+    tail = stats.norm.sf(np.sqrt(n / (n - 1)) * stats.t.isf((1 - level) / 2, n - 1))
+    bounds = _bounds(known, 1 - 2 * tail, seed, "BCa")
     if not np.isfinite(bounds).all():
-        bounds = _bounds(known, level, seed, "percentile")
+        bounds = _bounds(known, 1 - 2 * tail, seed, "percentile")
     return Interval(mean, *bounds, n, missing)
 
 
 def _bounds(values: np.ndarray, level: float, seed: int, method: str) -> tuple[float, float]:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # its bounds are NaN, which the caller looks at
         found = stats.bootstrap(
             (values,),
