@@ -19,7 +19,7 @@ def film(path: Path, frames: Iterable[np.ndarray], sound: np.ndarray | None = No
     return path
 
 
-def videos(folder: Path, clips: int = 1, frames: int = 40) -> Path:
+def videos(folder: Path, clips: int = 1, frames: int = 30) -> Path:
     """`PERSON/cK.mp4`, cut from the embedded corpus."""
     for person in PEOPLE:
         for number in range(clips):
@@ -29,7 +29,7 @@ def videos(folder: Path, clips: int = 1, frames: int = 40) -> Path:
     return folder
 
 
-def dataset(folder: Path, clips: int = 1, frames: int = 40, size: int = 64) -> Path:
+def dataset(folder: Path, clips: int = 1, frames: int = 30, size: int = 64) -> Path:
     """A data set of such videos, all in the test split."""
     videos(folder / "videos" / "test", clips, frames)
     prepare(folder / "videos", folder / "data", size=size, min_frames=20, splits=(0.0, 0.0, 1.0), workers=0)

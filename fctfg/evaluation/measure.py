@@ -219,7 +219,9 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
     landmarks, driving = made_face.landmarks(), shown_face.landmarks()
     frames, there = len(landmarks), np.isfinite(landmarks).all((1, 2))
     with found.timed("motion"):
-        moving = motion_figures(landmarks, driving, made_face.side, footage, found.curves)
+        heard = None if footage.sound is None else loudness(footage.sound, frames)
+        settings = made_face.side, footage.is_reference, footage.skipped, heard
+        moving, found.curves = motion_figures(landmarks, driving, *settings)
     with found.timed("sync"):
         synced = {} if footage.sound is None else made_face.lip_sync(landmarks, footage.sound)
     with found.timed("recogniser"):

@@ -90,7 +90,9 @@ def print_tables(
         )
     for name, value in whole.items():
         about = figure(name)
-        table.add_row(escape(name), about.unit, ARROWS[about.better], number(value, about.digits), "", "all", about.meaning)
+        table.add_row(
+            escape(name), about.unit, ARROWS[about.better], number(value, about.digits), "", "all", about.meaning
+        )
     console.print(table)
     console.print(_paper(found))
     failed = [row for row in rows if row.failure]
