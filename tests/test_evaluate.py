@@ -129,7 +129,7 @@ def test_a_still_picture_is_not(real: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["evaluate", "--pair", str(tmp_path / "still"), str(real), f"--out={out}", *PLAIN]) == 0
     for figures in told(out).values():
-        assert figures["sync confidence"] < 0.5 and not figures["opening correlation"] > 0.5
+        assert figures["jitter ratio"] < 0.8 and figures["LMD mouth"] > 1 and not figures["opening correlation"] > 0.5
 
 
 def test_videos_of_other_length_size_and_rate(real: Path, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_video_of_one_frame(real: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["evaluate", "--pair", str(tmp_path / "made"), str(real), f"--out={out}", *PLAIN]) == 0
     figures = told(out)["p010/c0"]
-    assert figures["PSNR"] > 30 and math.isnan(figures["sync confidence"] or math.nan)
+    assert figures["PSNR"] > 30 and "sync confidence" not in figures
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,11 @@ def evaluate_data(
     manifest = read_manifest(data)
     cases = drives(manifest, split, protocol, limit)
     model = TalkingFace.from_pretrained(weights)
+    if model.size != manifest.size:
+        raise FctfgError(
+            f"{model.artifact.path} makes frames of {model.size} px, but the clips of {data} have {manifest.size} px; "
+            f"prepare them with --size {model.size}"
+        )
     setup = Setup(judges, weights, data, manifest.size, True, device, studies)
     identity = {"weights": model.artifact.sha256, **_judges_by_hash(judges)}
     card = model.artifact.card
@@ -126,6 +131,7 @@ def _evaluate(
     absent: Sequence[Row],
 ) -> dict[str, Any]:
     judges, start = Judges(setup.judges), time.perf_counter()
+    judges.open()  # what cannot be used is said before any work is done
     make_folder(out)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, transient=True) as bar:

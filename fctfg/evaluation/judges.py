@@ -137,6 +137,16 @@ class Judges:
                 found = self._recogniser(self._recogniser.align(images, places)).numpy()
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 
+    def open(self) -> None:
+        """Open every judge that was named.
+
+        Raises:
+            FctfgError: one cannot be used.
+        """
+        for named, judge in (("identity", "_recogniser"), ("sync", "sync"), ("syncnet", "syncnet"), ("lpips", "lpips")):
+            if getattr(self.choice, named) is not None:
+                getattr(self, judge)
+
     def names(self) -> dict[str, str]:
         """Who measures what, for the record."""
         recogniser = "dlib face recognition" if self.choice.identity is None else self.choice.identity

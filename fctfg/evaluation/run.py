@@ -14,6 +14,7 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -65,11 +66,6 @@ class Setup:
         judges = Judges(self.judges)
         model = TalkingFace.from_pretrained(self.weights, self.device) if self.data is not None else None
         manifest = None if self.data is None else read_manifest(self.data)
-        if model is not None and manifest is not None and model.size != manifest.size:
-            raise FctfgError(
-                f"{model.artifact.path} makes frames of {model.size} px, but the clips of {self.data} have "
-                f"{manifest.size} px; prepare them with --size {model.size}"
-            )
         projector = Projector(judges.detector, manifest, model, self.size, self.crop)
         return lambda case: measure(projector(case), judges)
 
@@ -200,7 +196,7 @@ def _read(path: Path, case: Case) -> Done | None:
                     parts[kind][rest] = content[name]
         arrays = parts["curve"], parts["embedding"], parts["features"]
         found = Measurement(told["figures"], *arrays, told["seconds"], told["notes"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
         return None
     return _done(case, found)
 

@@ -35,8 +35,8 @@ def ms_ssim(images: Tensor, reference: Tensor, data_range: tuple[float, float] =
 
     MS-SSIM = l_M^a_M prod_j (c_j s_j)^a_j over M scales, each half as large as the one before (mean of 2 x 2 pixels),
     with the window of `ssim`. Negative factors count as 0. Pictures that are too small for the five published scales
-    get the first `ms_ssim_scales` of them, their weights a_j divided by their sum; such values do not compare with those
-    of larger pictures, so name the number of scales beside them. No unit; higher is better. Computed in float64.
+    get the first `ms_ssim_scales` of them, their weights a_j divided by their sum; such values do not compare with
+    those of larger pictures, so name the number of scales beside them. No unit; higher is better. Computed in float64.
 
     Args:
         images: [N, C, H, W], float, in `data_range`; values outside are clamped to it.

@@ -27,11 +27,12 @@ def similarity(images: Tensor, reference: Tensor, data_range: tuple[float, float
 
     With means m, variances v and the covariance c under the window, and C_i = (K_i range)^2:
 
-        l = (2 m_x m_y + C_1) / (m_x^2 + m_y^2 + C_1),  cs = (2 c + C_2) / (v_x + v_y + C_2)        (Wang et al. 2004, Eq. 6-13)
+        l = (2 m_x m_y + C_1) / (m_x^2 + m_y^2 + C_1),  cs = (2 c + C_2) / (v_x + v_y + C_2)    (Wang et al. 2004)
 
     averaged over channels and over the pixels around which the window fits; brightness is counted from the smallest
-    possible value on, as with 8-bit pictures. Computed in float64, since the variance of flat regions is a difference of
-    nearly equal numbers, and as products with band matrices, since torch has no fast convolution of that type on a CPU.
+    possible value on, as with 8-bit pictures. Computed in float64, since the variance of flat regions is a difference
+    of nearly equal numbers, and as products with band matrices, since torch has no fast convolution of that type on a
+    CPU.
 
     Args:
         images: [N, C, H, W], float; values outside of `data_range` are clamped to it.
