@@ -23,12 +23,15 @@ class Drive:
         source: its first frame is the portrait.
         driver: gives pose, eyes and expression.
         sound: gives the sound.
+        other: a clip of somebody else, whose sound and motion are exchanged for theirs in studies of control; None where
+            the data set has nobody else.
     """
 
     name: str
     source: Clip
     driver: Clip
     sound: Clip
+    other: Clip | None = None
 
     @property
     def person(self) -> str:
@@ -43,7 +46,7 @@ class Drive:
     @property
     def inputs(self) -> list[str]:
         """What it is made of, by hashes."""
-        return [self.source.sha256, self.driver.sha256, self.sound.sha256]
+        return [clip.sha256 for clip in (self.source, self.driver, self.sound, self.other) if clip is not None]
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def drives(manifest: Manifest, split: str, protocol: Protocol, limit: int | None
         raise FctfgError(f"{manifest.root}: no clip in the split '{split}'; choose another --split")
     chosen = clips if limit is None or limit >= len(clips) else [clips[i * len(clips) // limit] for i in range(limit)]
     if protocol == "reconstruction":
-        return [Drive(clip.id, clip, clip, clip) for clip in chosen]
+        return [Drive(clip.id, clip, clip, clip, _after(clips, clip)) for clip in chosen]
     found = []
     for clip in chosen:
         place = clips.index(clip)
@@ -108,8 +111,13 @@ def drives(manifest: Manifest, split: str, protocol: Protocol, limit: int | None
                 f"second person (--protocol reconstruction does not)"
             )
         sound = _other(clips, place + 2 * len(clips) // 3, {clip.identity, driver.identity}) or driver
-        found.append(Drive(f"{clip.id}__{driver.id}__{sound.id}", clip, driver, sound))
+        found.append(Drive(f"{clip.id}__{driver.id}__{sound.id}", clip, driver, sound, _after(clips, driver)))
     return found
+
+
+def _after(clips: Sequence[Clip], clip: Clip) -> Clip | None:
+    """A clip of somebody else than whom a clip shows, half the split further on."""
+    return _other(clips, clips.index(clip) + len(clips) // 2, {clip.identity})
 
 
 def _other(clips: Sequence[Clip], start: int, people: set[str]) -> Clip | None:

@@ -58,7 +58,7 @@ FIGURES: dict[str, Figure] = {
     "faces found": Figure("share", "higher", "frames of the result in which a face was found"),
     "verification AUC": Figure("", "higher", "results are taken for the person in their portrait"),
     "verification EER": Figure("share", "lower", "where as many are refused as are wrongly accepted"),
-    "canonical spread": Figure("of 255", "lower", "how much the canonical images of one clip differ", 2),
+    "canonical spread": Figure("levels of 255", "lower", "how much the canonical images of one clip differ", 2),
     "canonical CSIM": Figure("", "higher", "identity of the canonical image and the portrait"),
     "moved by sound outside": Figure("", "lower", "other sound: change besides the mouth over change of the mouth"),
     "pose moved by sound": Figure("degrees", "lower", "other sound: change of the head pose", 2),

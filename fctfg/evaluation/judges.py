@@ -12,6 +12,7 @@ import torch
 from fctfg.data.scores.sync import CHANCE, SyncExpert, sync_expert
 from fctfg.data.scores.sync_choice import chance_of, open_sync_expert
 from fctfg.errors import FctfgError
+from fctfg.evaluation.faces import enlarged
 from fctfg.faces.boxes import Floats, Pixels
 from fctfg.faces.detector import DlibDetector
 from fctfg.faces.recogniser import DlibRecogniser
@@ -136,6 +137,12 @@ class Judges:
             with torch.inference_mode():
                 found = self._recogniser(self._recogniser.align(images, places)).numpy()
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+
+    def portrait(self, picture: Pixels) -> Floats:
+        """The embedding of the largest face in a picture, float32 [1, D]; [0, D] where there is none."""
+        large = enlarged(picture)
+        faces = self.detector.detect(large)[:1]
+        return self.embed([large] * len(faces), [face.landmarks for face in faces], [face.points for face in faces])
 
     def open(self) -> None:
         """Open every judge that was named.

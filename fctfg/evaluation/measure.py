@@ -225,7 +225,7 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
     with found.timed("sync"):
         synced = {} if footage.sound is None else made_face.lip_sync(landmarks, footage.sound)
     with found.timed("recogniser"):
-        source = _portrait(footage.source, judges)
+        source = judges.portrait(footage.source)
     found.embeddings = {"made": made_face.vectors(), "shown": shown_face.vectors(), "source": source}
     found.features = {name: np.concatenate(each) for name, each in features.items() if each}
     vectors = found.embeddings["made"]
@@ -243,10 +243,3 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
     if (lost := frames - int(there.sum())) > 0:
         found.notes.append(f"no face was found in {lost} of {frames} frames of the result")
     return found
-
-
-def _portrait(picture: Pixels, judges: Judges) -> Floats:
-    """The embedding of the face in a picture, float32 [1, D]; [0, D] where there is none."""
-    large = enlarged(picture)
-    faces = judges.detector.detect(large)[:1]
-    return judges.embed([large] * len(faces), [face.landmarks for face in faces], [face.points for face in faces])

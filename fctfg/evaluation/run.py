@@ -22,11 +22,13 @@ import torch
 import fctfg
 from fctfg.atomic import atomic_path, make_folder
 from fctfg.data.manifest import read_manifest
+from fctfg.data.shards import ClipReader
 from fctfg.errors import FctfgError
-from fctfg.evaluation.cases import Case
+from fctfg.evaluation.cases import Case, Drive
 from fctfg.evaluation.footage import Projector
 from fctfg.evaluation.judges import JudgeChoice, Judges
 from fctfg.evaluation.measure import Measurement, measure
+from fctfg.evaluation.studies import study
 from fctfg.evaluation.summary import Row
 from fctfg.inference import TalkingFace
 
@@ -67,7 +69,16 @@ class Setup:
         model = TalkingFace.from_pretrained(self.weights, self.device) if self.data is not None else None
         manifest = None if self.data is None else read_manifest(self.data)
         projector = Projector(judges.detector, manifest, model, self.size, self.crop)
-        return lambda case: measure(projector(case), judges)
+        reader = None if manifest is None else ClipReader(manifest)
+
+        def work(case: Case) -> Measurement:
+            found = measure(projector(case), judges)
+            if self.studies and isinstance(case, Drive) and model is not None and reader is not None:
+                with found.timed("studies"):
+                    found.figures |= study(case, model, reader, judges)
+            return found
+
+        return work
 
 
 _work: Callable[[Case], Measurement]
