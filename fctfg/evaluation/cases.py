@@ -23,8 +23,8 @@ class Drive:
         source: its first frame is the portrait.
         driver: gives pose, eyes and expression.
         sound: gives the sound.
-        other: a clip of somebody else, whose sound and motion are exchanged for theirs in studies of control; None where
-            the data set has nobody else.
+        other: a clip of somebody else, whose sound and motion take the place of theirs in studies of control; None where
+            there is nobody else.
     """
 
     name: str

@@ -13,8 +13,8 @@ _LEFT_EYE, _RIGHT_EYE = slice(36, 42), slice(42, 48)
 def expression_track(landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """What brows and lids do in a clip, freed of where the head is, how large, how it is turned, and whose it is.
 
-    Each frame is brought to the clip's mean shape by the affine map that fits its rigid points best; what is left of
-    brows and lids, less the clip's mean, is the expression.
+    Each frame is brought to the first one by the affine map that fits its rigid points best, and all of them to level
+    eyes at distance 1; what is left of brows and lids, less the clip's mean, is the expression.
 
     Args:
         landmarks: [T, 68, 2], iBUG 300-W order, NaN where no face was found.
@@ -33,12 +33,11 @@ def expression_track(landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.floa
         return found
     points = landmarks[there].astype(np.float64)
     points = points - points[:, RIGID].mean(1, keepdims=True)
-    eyes = np.linalg.norm(points[:, _LEFT_EYE].mean(1) - points[:, _RIGHT_EYE].mean(1), axis=-1)
-    points = points / eyes[:, None, None]
-    mean = points[:, RIGID].mean(0)  # [17, 2]
-    # least squares for each frame: rigid points times a 2 x 2 matrix are the mean shape
-    map_to_mean = np.linalg.pinv(points[:, RIGID]) @ mean  # [n, 2, 2]
-    upper = points[:, UPPER] @ map_to_mean
+    # least squares for each frame: its rigid points times a 2 x 2 matrix are those of the first frame
+    points = points @ (np.linalg.pinv(points[:, RIGID]) @ points[0, RIGID])
+    across = points[:, _RIGHT_EYE].mean((0, 1)) - points[:, _LEFT_EYE].mean((0, 1))
+    upright = np.array([[across[0], -across[1]], [across[1], across[0]]]) / (across @ across)
+    upper = points[:, UPPER] @ upright
     found[there] = upper - upper.mean(0)
     return found
 
