@@ -20,9 +20,12 @@ TIERS = (
     {"losses", "weights", "faces"},
     {"data", "metrics", "inference", "inputs"},
     {"stages"},
+    {"doctor"},
     {
         "cli",
         "cli_data",
+        "cli_doctor",
+        "doctor_report",
         "cli_weights",
         "bench",
         "bench_data",

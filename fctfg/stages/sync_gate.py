@@ -34,6 +34,6 @@ def check_sync_expert(artifact: Artifact, reference: str, least: float) -> None:
         raise FctfgError(
             f"{artifact.path}: this sync expert tells its own sound from one shifted by {found.min_shift}-"
             f"{found.max_shift} frames in {found.accuracy:.3f} of {found.windows} windows of {found.people} held-out "
-            f"people (chance {found.chance:g}), but {least:g} is asked for ({SETTING}): lips would learn noise; {doctor} "
-            f"says why it is so and what to do; {unless}"
+            f"people (chance {found.chance:g}), but {least:g} is asked for ({SETTING}): lips would learn noise; "
+            f"{doctor} says why it is so and what to do; {unless}"
         )
