@@ -41,10 +41,7 @@ def _sync(options: argparse.Namespace) -> None:
     from fctfg.atomic import write_json
     from fctfg.doctor.sync import Options, examine, keep_measurement
     from fctfg.doctor_report import print_diagnosis, write_doctor_report
-    from fctfg.errors import UsageError
 
-    if options.weights_out is not None and options.expert is None:
-        raise UsageError("--weights-out is a copy of the weights that --expert names; give both")
     wanted = Options(
         data=options.data,
         run=options.stage_run,
@@ -55,6 +52,7 @@ def _sync(options: argparse.Namespace) -> None:
         iterations=options.overfit_iterations,
         seconds=options.overfit_seconds,
         device=options.device,
+        weights_out=options.weights_out,
     )
     diagnosis, artifact = examine(wanted, _bar)
     print_diagnosis(diagnosis)

@@ -8,8 +8,9 @@ import numpy as np
 
 from fctfg.data.manifest import Manifest, coded, numbers
 from fctfg.data.scores.table import SCORES
+from fctfg.media import FPS
 
-COLUMNS = ("source", "person", "offset", "confidence", "silence", "speech")
+COLUMNS = ("source", "person", "n_frames", "offset", "confidence", "silence", "speech")
 NEAR = 1  # frames: an offset that SyncNet and the recommended view bear
 SURE = SCORES["confidence"].least or 1.0  # confidence that one clip in twenty reaches with another's sound
 SILENT = SCORES["silence"].most or 0.6  # share of a clip's time
@@ -22,6 +23,7 @@ class Sound:
 
     Attributes:
         clips: how many.
+        seconds: median length.
         unknown: share without offset and confidence, or without the scores of the sound.
         silent: share of which more than 60 % of the time is silent.
         music: share of the clips with sound that are less like speech than 0.3.
@@ -35,6 +37,7 @@ class Sound:
     """
 
     clips: int
+    seconds: float
     unknown: float
     silent: float
     music: float
@@ -62,7 +65,7 @@ def measure_sound(manifest: Manifest) -> Sound:
     Args:
         manifest: kept clips, with `COLUMNS`.
     """
-    offset, confidence, silence, speech = (numbers(manifest, name).astype(float) for name in COLUMNS[2:])
+    offset, confidence, silence, speech = (numbers(manifest, name).astype(float) for name in COLUMNS[3:])
     names, source = coded(manifest, "source")
     several = np.zeros(len(names), bool)
     several[source[numbers(manifest, "person") > 0]] = True
@@ -74,6 +77,7 @@ def measure_sound(manifest: Manifest) -> Sound:
     values, counts = np.unique(offset[heard], return_counts=True)
     return Sound(
         clips=len(manifest),
+        seconds=float(np.median(numbers(manifest, "n_frames"))) / FPS,
         unknown=_share(~known),
         silent=_share(silent[known]),
         music=_share(speech[heard] < SPOKEN),

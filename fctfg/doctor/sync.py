@@ -42,9 +42,10 @@ class Options:
         overfit: whether clips are learnt by heart.
         iterations, seconds: that this may take.
         device: that computes.
+        weights_out: file for a copy of the expert with what was measured in its card.
 
     Raises:
-        UsageError: a run and an expert are given, or a number is not positive.
+        UsageError: settings that do not go together, or a number that is not positive.
     """
 
     data: Path
@@ -56,10 +57,17 @@ class Options:
     iterations: int = 600
     seconds: float = 100.0
     device: str = "cpu"
+    weights_out: Path | None = None
 
     def __post_init__(self) -> None:
         if self.run is not None and self.expert is not None:
             raise UsageError("--run and --expert both say which expert to look at; give one of them")
+        if self.weights_out is not None and self.expert is None:
+            raise UsageError("--weights-out is a copy of the weights that --expert names; give both")
+        if self.weights_out is not None and self.weights_out.suffix != ".safetensors":
+            raise UsageError(
+                f"--weights-out {self.weights_out}: fctfg writes safetensors; give it a name that ends in .safetensors"
+            )
         for name, value in (
             ("--clips", self.clips),
             ("--overfit-iterations", self.iterations),
@@ -154,14 +162,10 @@ def keep_measurement(artifact: Artifact, measurement: SyncMeasurement, out: Path
         The file that was written.
 
     Raises:
-        FctfgError: it cannot be written, or is the file that was measured.
+        FctfgError: it cannot be written.
     """
     if out is None:
         return write_measurement(artifact.path, artifact.sha256, measurement)
-    if out.suffix != ".safetensors":
-        raise UsageError(f"--weights-out {out}: fctfg writes safetensors; give it a name that ends in .safetensors")
-    if out.exists() and out.samefile(artifact.path):
-        raise FctfgError(f"{out} is the file that was measured; write to another one")
     networks = {name: build(artifact, name) for name in artifact.configs}
     save_artifact(out, networks, artifact.stage, artifact.card | {CARD_KEY: measurement.plain()})
     return out
@@ -169,7 +173,7 @@ def keep_measurement(artifact: Artifact, measurement: SyncMeasurement, out: Path
 
 def _kept(root: Path) -> Manifest:
     """The kept clips of a data set, with what the checks of the data need."""
-    manifest = read_manifest(root, ("identity", "split", "n_frames", "reject_reason", *COLUMNS))
+    manifest = read_manifest(root, ("identity", "split", "reject_reason", *COLUMNS))
     return manifest.kept()
 
 
@@ -184,6 +188,8 @@ def _expert(options: Options) -> tuple[Artifact | None, SyncNet | None]:
             f"{', '.join(artifact.configs)} ({key}); name a run of stage 0 (configs/sync_expert.yaml) or Wav2Lip's "
             f"expert"
         )
+    if (out := options.weights_out) is not None and out.exists() and out.samefile(artifact.path):
+        raise FctfgError(f"--weights-out {out} is the file to measure; write to another one")
     expert = build(artifact, "sync_expert")
     assert isinstance(expert, SyncNet)
     return artifact, expert.eval().requires_grad_(False)
