@@ -1,8 +1,11 @@
 """The checks of `fctfg doctor sync`, each against what was put in."""
 
+import math
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import faces_data
 import numpy as np
@@ -12,13 +15,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fctfg.data.manifest import Clip
-from fctfg.doctor.clock import MARKS, RATES, click_and_flash, distances
+from fctfg.data.views import Counts
+from fctfg.doctor.amount import Amount
+from fctfg.doctor.clock import MARKS, RATES, Clock, click_and_flash, distances
 from fctfg.doctor.evidence import Evidence
-from fctfg.doctor.overfit import measure_overfit
-from fctfg.doctor.rules import RULES
-from fctfg.doctor.shift import measure_shift, shift_plot
+from fctfg.doctor.overfit import Overfit, measure_overfit
+from fctfg.doctor.rules import RULES, diagnose, verdicts
+from fctfg.doctor.shift import Shift, measure_shift, shift_plot
+from fctfg.doctor.sound import Sound
+from fctfg.doctor.sources import Sources
+from fctfg.doctor.training import Training
 from fctfg.media import read_audio, read_frames, write_video
 from fctfg.models.experts.syncnet import FRAMES, SyncNet, SyncNetConfig
+from fctfg.weights.sync_measurement import SyncMeasurement
 
 FRAME = 640  # samples
 TINY = SyncNetConfig(0.125, 16)
@@ -136,3 +145,66 @@ def test_rules_name_what_is_measured() -> None:
         named = re.findall(r"\{(\w+)", rule.cause)
         assert {rule.check, *named} <= set(Evidence.__dataclass_fields__), rule.name
         assert set(named) <= {rule.check, "amount"}, rule.name  # what is there whenever the rule is asked
+
+
+def healthy() -> Evidence:
+    """Nothing is wrong."""
+    amount = Amount(Counts(30_000, 30.0, 400), Counts(500, 0.5, 10), Counts(500, 0.5, 10))
+    shares = dict(unknown=0.0, silent=0.05, music=0.01, crowded=0.1, unsure=0.1, near=0.97, late=0.02, offset=0.0)
+    sound = Sound(clips=31_000, seconds=4.0, offsets={0: 31_000}, confidence=2.0, **shares)
+    flat = dict.fromkeys(range(-15, 16), 0.95)
+    measurement = SyncMeasurement(0.95, "val", "0" * 64, people=10, clips=64, windows=6000)
+    return Evidence(
+        amount=amount,
+        sound=sound,
+        sources=Sources({"25": 10, "29.97": 40}, slow=0.0, missing=0),
+        clock=Clock({"25": 0}),
+        training=Training(50_000, 128, 1e-4, math.log(128), 1.2, 1.5, math.log(128), 0.95),
+        overfit=Overfit(200, 1600, 1.0, 512, 300, 600, 50.0, 0.1, math.log(64), 0.95),
+        shift=Shift(measurement, flat, flat, peak=0),
+    )
+
+
+def test_a_healthy_expert_needs_nothing() -> None:
+    evidence = healthy()
+    assert diagnose(evidence) == [] and set(verdicts(evidence, []).values()) == {"ok"}
+    unasked = replace(evidence, sources=None, training=None, overfit=None, shift=None)
+    assert diagnose(unasked) == [] and set(verdicts(unasked, [])) == {"amount", "sound", "clock"}
+
+
+@pytest.mark.parametrize(
+    ("check", "changes", "expected"),
+    [
+        ("sound", {"late": 0.9, "offset": -3.0}, "offset"),
+        ("sound", {"late": 0.2}, "offset of some"),
+        ("sound", {"unsure": 0.95, "near": 0.1, "late": 1.0}, "foreign sound"),
+        ("sound", {"unsure": 0.95, "near": 0.9}, "unsure"),
+        ("sound", {"unsure": 0.95, "near": 0.6, "seconds": 1.5}, "unsure"),
+        ("sound", {"silent": 0.3}, "silence of some"),
+        ("sound", {"silent": 0.9}, "silence"),
+        ("sound", {"music": 0.8}, "music"),
+        ("sound", {"crowded": 0.6}, "several people"),
+        ("clock", {"apart": {"30": -5}}, "clock"),
+        ("sources", {"slow": 0.5}, "slow sources"),
+        ("training", {"val_accuracy": 0.52}, "learnt by heart"),
+        ("training", {"loss": 4.84}, "not begun"),
+        ("overfit", {"accuracy": 0.6, "iterations": 600}, "broken"),
+        ("overfit", {"accuracy": 0.6}, "undecided"),
+        ("shift", {"peak": 4, "accuracy": {4: 0.1}}, "another clock"),
+        ("amount", {"train": Counts(100, 30.0, 1)}, "few people"),
+        ("amount", {"train": Counts(100, 2.0, 50)}, "few hours"),
+    ],
+)
+def test_one_thing_that_is_wrong_is_the_one_that_is_said(check: str, changes: dict[str, Any], expected: str) -> None:
+    evidence = replace(healthy(), **{check: replace(getattr(healthy(), check), **changes)})
+    (finding,) = diagnose(evidence)
+    assert finding.rule == expected and "{" not in finding.cause
+    assert {name for name, verdict in verdicts(evidence, [finding]).items() if verdict != "ok"} == {check}
+
+
+def test_what_is_bad_comes_before_what_is_suspect() -> None:
+    evidence = healthy()
+    little = replace(evidence.amount, train=Counts(9, 0.1, 1))
+    assert evidence.training is not None
+    evidence = replace(evidence, amount=little, training=replace(evidence.training, val_accuracy=0.5))
+    assert [finding.rule for finding in diagnose(evidence)] == ["learnt by heart", "few people", "few hours"]
