@@ -57,13 +57,15 @@ def write_doctor_report(path: Path, diagnosis: Diagnosis) -> None:
         FctfgError: it cannot be written.
     """
     evidence, verdicts = diagnosis.evidence, diagnosis.verdicts
-    rows = [(TITLES[name], verdicts[name], str(found)) for name, found in evidence.made()]
+    checks: list[page.Block] = []
+    for name, found in evidence.made():
+        checks += [page.Heading(f"{TITLES[name]}: {verdicts[name]}"), page.Text(str(found))]
     told: list[page.Block] = [
         page.Notice(line) if number < 2 else page.Text(line) for number, line in enumerate(conclusion(diagnosis))
     ]
     sections = [
         page.Section("Conclusion", told),
-        page.Section("Checks", [page.Table(("check", "verdict", "measured"), rows)]),
+        page.Section("Checks", checks),
     ]
     if offsets := evidence.sound.offsets:
         bars = [(f"{frames:+d}", float(count), f"{count} clips") for frames, count in sorted(offsets.items())]

@@ -22,7 +22,7 @@ FRAMES = 40  # of a sample: eight windows, as in configs/sync_expert.yaml
 BATCH = 8  # samples of an iteration
 LEARNING_RATE = 1e-3
 ENOUGH = 0.9  # accuracy on what is learnt at which it is called learnt
-LOOK = 25  # iterations from one look at the accuracy to the next
+LOOK = 50  # iterations from one look at the accuracy to the next
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def measure_overfit(
     optimizer = stage.configure_optimizers()
     draw = rng(0, "overfit")
     done, loss, chance, accuracy = 0, torch.zeros(()), torch.zeros(()), 0.0
-    while done < iterations and accuracy < ENOUGH and (not accuracy or time.monotonic() - begun < seconds):
+    while done < iterations and accuracy < ENOUGH and (not done or time.monotonic() - begun < seconds):
         for _ in range(min(LOOK, iterations - done)):
             rows = torch.from_numpy(draw.permutation(len(mouths))[:BATCH])
             face, sound = stage.embed(mouths[rows].float().to(device), sounds[rows].to(device))

@@ -213,8 +213,8 @@ RULES = (
         "shift",
         "suspect",
         lambda e: e.shift is not None and e.shift.measurement.accuracy < 0.85,
-        "the expert's accuracy on held-out people is {shift.measurement.accuracy:.2f} (a guess: 0.50), where stage 3 asks "
-        "for 0.85",
+        "the expert's accuracy on held-out people is {shift.measurement.accuracy:.2f} (a guess: 0.50), where stage 3 "
+        "asks for 0.85",
         "if nothing else here explains it, train longer, until val/accuracy does not rise any more",
     ),
     Rule(
