@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import fctfg
 from fctfg.cli_data import add_data
+from fctfg.cli_doctor import add_doctor
 from fctfg.cli_evaluate import add_evaluate
 from fctfg.cli_weights import add_weights
 from fctfg.errors import FctfgError, UsageError
@@ -119,6 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_data(commands, STYLE)
     add_evaluate(commands, STYLE)
     add_weights(commands, STYLE)
+    add_doctor(commands, STYLE)
 
     bench = commands.add_parser("bench", help="speed and memory on this machine", **STYLE)
     benches = bench.add_subparsers(dest="bench", required=True, metavar="WHAT")

@@ -20,9 +20,14 @@ TIERS = (
     {"losses", "weights", "faces"},
     {"data", "metrics", "inference", "inputs"},
     {"stages"},
+    {"report", "report_media", "report_style", "chart", "histogram", "scatter"},
+    {"doctor", "evaluation"},
     {
         "cli",
         "cli_data",
+        "cli_doctor",
+        "cli_evaluate",
+        "doctor_report",
         "cli_weights",
         "bench",
         "bench_data",
@@ -39,11 +44,6 @@ TIERS = (
         "demo_result",
         "demo_report",
         "held_out",
-        "report",
-        "report_media",
-        "report_style",
-        "chart",
-        "histogram",
         "strip",
         "data_report",
         "data_show",
@@ -55,7 +55,7 @@ TIER = {unit: number for number, units in enumerate(TIERS) for unit in units}
 
 # What only the training side may import, and which files are the training side.
 TRAINING_LIBRARIES = {"pytorch_lightning", "lightning", "wandb", "yaml", "jsonargparse"}
-TRAINING_SIDE = ("data/datamodule.py", "stages/", "train.py", "continuation.py", "demo.py")
+TRAINING_SIDE = ("data/datamodule.py", "stages/", "train.py", "continuation.py", "demo.py", "evaluation/tracking.py")
 
 
 def source_files() -> list[Path]:

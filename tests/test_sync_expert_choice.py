@@ -100,7 +100,7 @@ def test_frames_are_seen_and_heard_as_in_training(centered: bool) -> None:
     heard = mel_windows(mel, torch.arange(40), centered=centered)[None]
     batch = Batch(**dict.fromkeys(Batch._fields, torch.empty(0)) | dict(driving=frames, points=points, mel=heard))
     with torch.no_grad():
-        face, sound = stage._embed(batch)
+        face, sound = stage.embed(*stage.cut(batch))
         mouths = stage.sync_expert.mouths_of(frames[0], points[0])[None]
         seen, spoken = stage.sync_expert.embed_mouth(mouths), stage.sync_expert.embed_sound(mel[None])
     assert seen.shape == spoken.shape == (1, 40, 16)

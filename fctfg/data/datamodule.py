@@ -13,6 +13,7 @@ from fctfg.data.augmentation.sound import SoundAugment
 from fctfg.data.batch import Batch, Sample, to_batch
 from fctfg.data.dataset import TalkingClips, training_pictures
 from fctfg.data.loader import BatchLoader
+from fctfg.data.manifest import Clip
 from fctfg.data.sampler import PositionSampler
 from fctfg.data.waiting import TimedLoader
 from fctfg.randomness import derive_seed
@@ -125,6 +126,14 @@ class TalkingData(pl.LightningDataModule):
         return TimedLoader(self._loader(self.train, size, self.batches_per_epoch, self._done))
 
     def val_dataloader(self) -> BatchLoader:
+        return self._loader(self.val, self.batch_size, self._val_batches(), lambda: 0)
+
+    def _val_batches(self) -> int:
+        """Of each process."""
         world = self.trainer.world_size if self.trainer else 1
-        batches = max(1, self.val_samples // (self.batch_size * world))
-        return self._loader(self.val, self.batch_size, batches, lambda: 0)
+        return max(1, self.val_samples // (self.batch_size * world))
+
+    def val_clips(self) -> list[Clip]:
+        """The clips that the samples of a validation are taken from, over all processes, one for each sample."""
+        world = self.trainer.world_size if self.trainer else 1
+        return [self.val.drawn_clip((0, index)) for index in range(self._val_batches() * self.batch_size * world)]

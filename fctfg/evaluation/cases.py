@@ -23,7 +23,7 @@ class Drive:
         source: its first frame is the portrait.
         driver: gives pose, eyes and expression.
         sound: gives the sound.
-        other: a clip of somebody else, whose sound and motion take the place of theirs in studies of control; None where
+        other: a clip of somebody else, whose sound and motion take their place in studies of control; None where
             there is nobody else.
     """
 

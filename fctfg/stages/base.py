@@ -212,6 +212,10 @@ class Stage(pl.LightningModule, ABC):
         """What a reader of the results must know (stand-ins for published weights)."""
         return []
 
+    def card(self, data: TalkingData) -> dict[str, Any]:
+        """What the card of the export says of this stage's networks in particular."""
+        return {}
+
     def periods(self) -> dict[str, int]:
         """Iterations from one computation of each lazy term to the next; the others are computed each time."""
         return {}

@@ -13,6 +13,7 @@ from fctfg.models.fctfg import FCTFGConfig
 from fctfg.models.hypernetwork import HypernetworkConfig
 from fctfg.models.stylegan2 import GeneratorConfig
 from fctfg.models.visual_encoder import VisualEncoderConfig
+from fctfg.ranges import check_range
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Networks:
             it: the same gradients to the bit, in more time. On the CPU it saves no memory (docs/log.md).
         compile: generator and discriminator run through torch.compile, but for the lazy terms, whose second derivatives
             it does not have. The first iterations take minutes. On CPUs it is slower (docs/log.md).
+        sync_accuracy: least two-way accuracy of the sync expert that stage 3 starts with, 0 to 1: its own sound against
+            one shifted by 5-15 frames, on held-out people; chance is 0.5. 0 takes any expert.
     """
 
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -53,8 +56,10 @@ class Networks:
     centered_mel: bool = False
     recompute: bool = False
     compile: bool = False
+    sync_accuracy: float = 0.85
 
     def __post_init__(self) -> None:
+        check_range(0, 1, group="networks", sync_accuracy=self.sync_accuracy)
         resolutions = {
             name: getattr(self, name).resolution
             for name in ("generator", "discriminator", "visual_encoder", "hypernetwork")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from fctfg.ops.windows import middle_frame
 from fctfg.ranges import check_range
 from fctfg.stages.networks import Networks
 from fctfg.stages.one_optimizer import OneOptimizer
+from fctfg.weights.sync_measurement import CARD_KEY, SyncMeasurement
 
 
 def vary(batch: Batch, draws: Draws) -> Batch:
@@ -51,6 +52,19 @@ def vary(batch: Batch, draws: Draws) -> Batch:
         points=points,
         mel=(batch.mel + louder).clamp(-4, 4),
     )
+
+
+def shifted_accuracy(face: Tensor, sound: Tensor) -> Tensor:
+    """Two-way accuracy of each window's own sound against those shifted by 5-15 frames.
+
+    Args:
+        face, sound: [B, W, D], of windows that follow each other in steps of five frames, W >= 2.
+
+    Returns:
+        The mean over the samples, a scalar in [0, 1]; chance is 0.5.
+    """
+    # windows are five frames apart, so one to three of them are a shift by 5-15 frames
+    return torch.stack([sync_accuracy(f, a, min_shift=1, max_shift=3) for f, a in zip(face, sound, strict=True)]).mean()
 
 
 class SyncExpert(OneOptimizer):
@@ -109,40 +123,62 @@ class SyncExpert(OneOptimizer):
                 f"data.frames is {data.frames}, but the sync expert needs stretches of at least {2 * FRAMES} frames"
             )
 
-    def _embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The windows of five frames in each sample, and their sounds: [B, W, D] each."""
+    def cut(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the expert looks at: the windows of five frames in each sample, and their sounds.
+
+        Returns:
+            mouths [B, W, 15, 48, 96] BGR in [0, 1], and mel windows [B, W, 1, 80, 16].
+        """
         windows = batch.driving.shape[1] // FRAMES
         shape = len(batch.driving), windows, FRAMES
         frames, points = (x[:, : windows * FRAMES].unflatten(1, shape[1:]) for x in (batch.driving, batch.points))
         faces = self.sync_expert.mouths(frames.flatten(0, 1), points.flatten(0, 1))
         first = middle_frame(self.networks.centered_mel)
-        sounds = batch.mel[:, first : windows * FRAMES : FRAMES].flatten(0, 1)
-        face, sound = self.sync_expert.embed_faces(faces), self.sync_expert.embed_audio(sounds)
-        return face.unflatten(0, shape[:2]), sound.unflatten(0, shape[:2])
+        return faces.unflatten(0, shape[:2]), batch.mel[:, first : windows * FRAMES : FRAMES]
 
-    def _contrastive(self, face: Tensor, sound: Tensor) -> dict[str, Tensor]:
-        """The loss of windows [N, D] among the sounds of all processes, and that of a guess."""
+    def embed(self, mouths: Tensor, sounds: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit vectors of mouths and sounds as `cut` returns them: [B, W, D] each."""
+        face = self.sync_expert.embed_faces(mouths.flatten(0, 1))
+        sound = self.sync_expert.embed_audio(sounds.flatten(0, 1))
+        return face.unflatten(0, mouths.shape[:2]), sound.unflatten(0, mouths.shape[:2])
+
+    def contrastive_terms(self, face: Tensor, sound: Tensor) -> dict[str, Tensor]:
+        """The loss of windows [N, D] among the sounds of all processes, and that of a guess: scalars."""
         sounds = gather(sound)
         loss = contrastive(face, sounds, self.temperature, first=self.global_rank * len(face))
         return {"contrastive": loss, "contrastive_chance": loss.new_tensor(math.log(len(sounds)))}
 
     def train_part(self, batch: Batch) -> dict[str, Tensor]:
         batch = vary(batch, self.draws("vary", len(batch.source))) if self.augment else batch
-        terms = self._contrastive(*(x.flatten(0, 1) for x in self._embed(batch)))
+        terms = self.contrastive_terms(*(x.flatten(0, 1) for x in self.embed(*self.cut(batch))))
         self.accumulate(terms["contrastive"], last=True)
         return terms
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        face, sound = self._embed(batch)
-        # windows are five frames apart, so one to three of them are a shift by 5-15 frames
-        accuracy = [sync_accuracy(f, a, min_shift=1, max_shift=3) for f, a in zip(face, sound, strict=True)]
+        face, sound = self.embed(*self.cut(batch))
+        accuracy = shifted_accuracy(face, sound)
         face, sound = face.flatten(0, 1), sound.flatten(0, 1)
         terms: dict[str, Tensor | float] = {
-            **self._contrastive(face, sound),
-            "accuracy": torch.stack(accuracy).mean(),
+            **self.contrastive_terms(face, sound),
+            "accuracy": accuracy,
             "accuracy_chance": 0.5,
         }
         self.log_terms("val", terms, batch_size=len(face), prog_bar=True)
+
+    def card(self, data: TalkingData) -> dict[str, Any]:
+        """The last validation's accuracy, and what it was measured on."""
+        if "val/accuracy" not in self.measured:
+            return {}
+        clips = data.val_clips()
+        measurement = SyncMeasurement(
+            accuracy=self.measured["val/accuracy"],
+            split=data.val.split,
+            dataset_hash=data.hash,
+            people=len({clip.identity for clip in clips}),
+            clips=len({clip.id for clip in clips}),
+            windows=len(clips) * (data.frames // FRAMES),
+        )
+        return {CARD_KEY: measurement.plain()}
 
     def exports(self) -> dict[str, nn.Module]:
         return {"sync_expert": self.sync_expert}

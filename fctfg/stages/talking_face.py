@@ -37,6 +37,7 @@ from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_gradients, r1_gradients
 from fctfg.stages.base import Stage, mean_terms, say
 from fctfg.stages.networks import Networks
+from fctfg.stages.sync_gate import check_sync_expert
 from fctfg.weights.artifact import build
 from fctfg.weights.config_json import config_to_dict
 from fctfg.weights.opening import perceptual_judge
@@ -95,7 +96,7 @@ class TalkingFaceStage(Stage):
             these two, `talking_face`: a run of this stage or the weights of one, to go on with other data (a file
             without a discriminator gets a new one). `audio_encoder`: weights that a new audio encoder starts from, such
             as Wav2Lip's (`wav2lip`), as in the paper. `sync_expert`, `identity_expert`: runs of stage 0, or published
-            ones.
+            ones; a sync expert must be as accurate as `networks.sync_accuracy` asks, unless its term has no weight.
         seed: the run's seed.
         learning_rate: of Adam, all networks (paper: 1e-4).
         generator_learning_rate: of the generator; None takes `learning_rate`. Its weights are of unit size (equalized
@@ -230,6 +231,8 @@ class TalkingFaceStage(Stage):
             raise FctfgError(f"data.frames is {data.frames}, but the sync expert looks at {FRAMES}; set it to {FRAMES}")
 
     def check_start(self) -> None:
+        if self.weights.sync:
+            check_sync_expert(self._load("sync_expert"), self.init_from["sync_expert"], self.networks.sync_accuracy)
         if "talking_face" in self.init_from:
             return
         trained_with = build(self._load("generator"), "generator")

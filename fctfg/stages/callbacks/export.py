@@ -98,6 +98,7 @@ class Export(pl.Callback):
             "consents": sorted({consent or NOT_SAID for consent in (*data.train.consents, *data.val.consents)}),
             "init_from": stage.init_from,
             "notes": stage.notes(),
+            **stage.card(data),
         }
         write_export(self.run, stage.exports(), stage.stage, card)
 
