@@ -14,6 +14,7 @@ from fctfg.media import read_frames
 from fctfg.metrics.blink import blink_f1, blinks, eye_aspect_ratio
 from fctfg.metrics.control import moved, spread
 from fctfg.metrics.expression import RIGID, UPPER, expression_error, expression_track
+from fctfg.metrics.gaze import gaze_error, gaze_track
 from fctfg.metrics.jitter import jitter
 from fctfg.metrics.landmark_distance import landmark_distance
 from fctfg.metrics.pose_error import pose_error
@@ -136,6 +137,42 @@ def test_blink_f1_matches_one_to_one_within_two_frames() -> None:
     assert blink_f1([10, 50], [11, 48]) == 1 and blink_f1([10], [13]) == 0
     assert blink_f1([10, 11], [11]) == pytest.approx(2 / 3)  # one of them is too many
     assert blink_f1([], [5]) == 0 and math.isnan(blink_f1([], []))
+
+
+# ---------------------------------------------------------------------------------------------------------------- gaze
+
+
+def painted_eyes(x: float, y: float, angle: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of two eyes 60 px wide with the pupil at (x, y) eye widths from the middle, and its landmarks."""
+    rows, columns = np.indices((256, 256)) + 0.5
+    picture = np.full((256, 256, 3), 120, np.uint8)
+    landmarks = still(1)[0]
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    shape = np.array([[-0.5, 0], [-0.2, -0.2], [0.2, -0.2], [0.5, 0], [0.2, 0.2], [-0.2, 0.2]])
+    for first, middle in ((36, (80, 120)), (42, (176, 120))):
+        u, v = np.moveaxis((np.stack([columns, rows], -1) - middle) @ turn.T / 60, -1, 0)
+        picture[(2 * u) ** 2 + (v / 0.2) ** 2 <= 1] = 235
+        picture[((u - x) ** 2 + (v - y) ** 2 <= 0.13**2) & ((2 * u) ** 2 + (v / 0.2) ** 2 <= 1)] = 20
+        landmarks[first : first + 6] = 60 * shape @ turn + middle
+    return picture, landmarks
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3])
+def test_pupils_are_found_where_they_were_painted(angle: float) -> None:
+    places = [(0.0, 0.0), (0.15, 0.0), (-0.2, 0.02), (0.05, -0.04)]
+    pictures, landmarks = (np.stack(each) for each in zip(*(painted_eyes(*p, angle) for p in places), strict=True))
+    found = gaze_track(pictures, landmarks)
+    np.testing.assert_allclose(found, places, atol=0.03)
+    assert gaze_error(found + np.array([0.3, 0.4]), found) == pytest.approx(0.5)
+
+
+def test_closed_eyes_and_lost_faces_look_nowhere() -> None:
+    picture, landmarks = painted_eyes(0.1, 0.0)
+    closed, lost = landmarks.copy(), np.full_like(landmarks, np.nan)
+    closed[36:48, 1] = 120
+    found = gaze_track(np.stack([picture] * 3), np.stack([landmarks, closed, lost]))
+    assert np.isfinite(found[0]).all() and np.isnan(found[1:]).all()
+    assert math.isnan(gaze_error(found[1:], found[1:]))
 
 
 # ---------------------------------------------------------------------------------------------------------- expression

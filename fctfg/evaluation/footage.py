@@ -31,6 +31,7 @@ class Footage:
         source: the portrait, uint8 [S, S, 3].
         sound: what the result says, float32 [N] at 16 kHz; None where it has no sound.
         is_reference: whether `shown` is what `made` should be.
+        is_made: whether the frames are made now, by weights.
         skipped: frames at the beginning that do not count: the portrait itself is the first one.
         notes: what somebody who reads the figures has to know.
     """
@@ -40,6 +41,7 @@ class Footage:
     source: Pixels
     sound: Samples | None
     is_reference: bool
+    is_made: bool
     skipped: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -66,7 +68,7 @@ def drive(case: Drive, model: TalkingFace, reader: ClipReader, batch: int = 8) -
     sound = reader.sound(case.sound, 0, round(case.frames * SAMPLE_RATE / FPS))
     shown, driven = itertools.tee(driver())
     same = case.source == case.driver == case.sound
-    return Footage(model.animate(source, sound, driven, batch=batch), shown, source, sound, same, int(same))
+    return Footage(model.animate(source, sound, driven, batch=batch), shown, source, sound, same, True, int(same))
 
 
 def pair(case: Pair, size: int, detector: FaceDetector, crop: bool = True) -> Footage:
@@ -107,7 +109,7 @@ def pair(case: Pair, size: int, detector: FaceDetector, crop: bool = True) -> Fo
     sound = read_audio(case.made) if probe(case.made).has_audio else None
     if sound is None:
         notes.append("no sound")
-    return Footage(made, shown, first, sound, is_reference=True, notes=notes)
+    return Footage(made, shown, first, sound, is_reference=True, is_made=False, notes=notes)
 
 
 def _shape(path: Path) -> tuple[tuple[int, int], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ from fctfg.faces.boxes import Floats, Pixels
 from fctfg.faces.detector import Face
 from fctfg.media import Samples
 from fctfg.metrics.csim import csim
+from fctfg.metrics.gaze import gaze_error, gaze_track
 from fctfg.metrics.l1 import l1
 from fctfg.metrics.ms_ssim import ms_ssim, ms_ssim_scales
 from fctfg.metrics.psnr import psnr
@@ -177,6 +178,13 @@ def loudness(sound: Samples, frames: int) -> Floats:
     return np.sqrt(np.square(padded).reshape(frames, SAMPLES).mean(1)).astype(np.float32)
 
 
+def _gaze(frames: np.ndarray, faces: Sequence[Face | None], side: int) -> np.ndarray:
+    """Where the pupils are, [n, 2], in frames [n, S, S, 3] with faces in pixels of frames of another size."""
+    nobody = np.full((68, 2), np.nan, np.float32)
+    landmarks = np.stack([nobody if face is None else face.landmarks for face in faces])
+    return gaze_track(frames, landmarks * (frames.shape[1] / side))
+
+
 def measure(footage: Footage, judges: Judges) -> Measurement:
     """Measure a case, frame by frame.
 
@@ -193,6 +201,7 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
     found = Measurement(notes=list(footage.notes))
     pictures, made_face, shown_face = _Pictures(judges), _Faces(judges, True), _Faces(judges, False)
     features: dict[str, list[Floats]] = {"made": [], "shown": []}
+    gazes: dict[str, list[np.ndarray]] = {"made": [], "shown": []}
     first = True
     while True:
         with found.timed("generation"):
@@ -209,7 +218,7 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
                 pictures.update(made[skip:], shown[skip:])
         for name, part, faces in (("made", made, made_face), ("shown", shown, shown_face)):
             with found.timed("faces"):
-                faces.update(part)
+                gazes[name].append(_gaze(part, faces.update(part), faces.side))
             if judges.features is not None:
                 with found.timed("features"):
                     features[name].append(judges.features(part))
@@ -233,11 +242,13 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
     found.figures = {
         **pictures.figures(),
         **moving,
+        "gaze error": gaze_error(*(np.concatenate(gazes[name])[footage.skipped :] for name in ("made", "shown"))),
         **synced,
         f"CSIM[{judges.recogniser_name}]": float(kept),
         "faces found": float(there.mean()),
-        "generation": 1000 * found.seconds["generation"] / frames,
     }
+    if footage.is_made:
+        found.figures["generation"] = 1000 * found.seconds["generation"] / frames
     if (lost := int((~np.isfinite(driving).all((1, 2))).sum())) > 0:
         found.notes.append(f"no face was found in {lost} of {frames} frames of the driver")
     if (lost := frames - int(there.sum())) > 0:
