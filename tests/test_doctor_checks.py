@@ -159,7 +159,7 @@ def healthy() -> Evidence:
         sound=sound,
         sources=Sources({"25": 10, "29.97": 40}, slow=0.0, missing=0),
         clock=Clock({"25": 0}),
-        training=Training(50_000, 128, 1e-4, math.log(128), 1.2, 1.5, math.log(128), 0.95),
+        training=Training(50_000, 128, 1e-4, math.log(128), 1.2, 1.5, math.log(128), 0.95, same_data=True),
         overfit=Overfit(200, 1600, 1.0, 512, 300, 600, 50.0, 0.1, math.log(64), 0.95),
         shift=Shift(measurement, flat, flat, peak=0),
     )
@@ -188,6 +188,7 @@ def test_a_healthy_expert_needs_nothing() -> None:
         ("sources", {"slow": 0.5}, "slow sources"),
         ("training", {"val_accuracy": 0.52}, "learnt by heart"),
         ("training", {"loss": 4.84}, "not begun"),
+        ("training", {"same_data": False}, "other data"),
         ("overfit", {"accuracy": 0.6, "iterations": 600}, "broken"),
         ("overfit", {"accuracy": 0.6}, "undecided"),
         ("shift", {"peak": 4, "accuracy": {4: 0.1}}, "another clock"),

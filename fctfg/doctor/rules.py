@@ -141,6 +141,14 @@ RULES = (
         "1e-4 and 1e-3, or start from a published expert: --model.init_args.init_from.sync_expert=wav2lip-syncnet",
     ),
     Rule(
+        "other data",
+        "training",
+        "suspect",
+        lambda e: e.training is not None and not e.training.same_data,
+        "the run was trained on another data set than this one, so that it may know the people who are held out here",
+        "look at the data set that the run was trained on (data.root in its config.yaml)",
+    ),
+    Rule(
         "offset of some",
         "sound",
         "suspect",

@@ -130,7 +130,9 @@ def examine(options: Options, bar: Bar) -> tuple[Diagnosis, Artifact | None]:
     artifact, expert = _expert(options)
     manifest = _kept(options.data)
     amount, sound = measure_amount(manifest), measure_sound(manifest)
-    training = read_training(options.run, artifact) if options.run is not None and artifact is not None else None
+    training = None
+    if options.run is not None and artifact is not None:
+        training = read_training(options.run, artifact, manifest.hash)
     sources = measure_sources(options.sources, coded(manifest, "source")[0]) if options.sources is not None else None
     with tempfile.TemporaryDirectory() as folder:
         clock = measure_clock(Path(folder))

@@ -28,6 +28,7 @@ class Training:
         loss: mean of the last training losses.
         val_loss, val_accuracy: of the last validation.
         val_chance: loss of a guess there.
+        same_data: whether it was trained on the data set that is looked at, whose held-out people it does not know.
     """
 
     iterations: int
@@ -38,6 +39,7 @@ class Training:
     val_loss: float
     val_chance: float
     val_accuracy: float
+    same_data: bool
 
     def __str__(self) -> str:
         return (
@@ -47,12 +49,13 @@ class Training:
         )
 
 
-def read_training(run: Path, artifact: Artifact) -> Training:
+def read_training(run: Path, artifact: Artifact, dataset_hash: str) -> Training:
     """Read what a run has logged.
 
     Args:
         run: its folder.
         artifact: its export.
+        dataset_hash: of the data set that is looked at.
 
     Raises:
         FctfgError: the run is of another stage, or its card or log is damaged.
@@ -75,6 +78,7 @@ def read_training(run: Path, artifact: Artifact) -> Training:
         val_loss=_number(metrics, "val/contrastive"),
         val_chance=_number(metrics, "val/contrastive_chance"),
         val_accuracy=_number(metrics, "val/accuracy"),
+        same_data=artifact.card.get("dataset_hash") == dataset_hash,
     )
 
 
