@@ -41,11 +41,19 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; every row is as long as the header."""
+    """A table; every row is as long as the header.
+
+    Attributes:
+        header: names of the columns.
+        rows: cells; the first column is of words, the others are of numbers.
+        caption: above it.
+        words: names of other columns of words.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
+    words: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.header) for row in self.rows):
@@ -264,9 +272,12 @@ def _html(block: Block) -> str:
         case Facts(facts):
             tiles = "".join(f"<div><b>{escape(value)}</b><span>{escape(label)}</span></div>" for value, label in facts)
             return f'<div class="facts">{tiles}</div>\n'
-        case Table(header, rows, caption):
-            head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-            body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        case Table(header, rows, caption, words):
+            kinds = [' class="words"' if name in words else "" for name in header]
+            head = "".join(f"<th{kind}>{escape(cell)}</th>" for cell, kind in zip(header, kinds, strict=True))
+            lines = (zip(row, kinds, strict=True) for row in rows)
+            cells = ("".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in line) for line in lines)
+            body = "".join(f"<tr>{line}</tr>" for line in cells)
             title = f"<caption>{escape(caption)}</caption>" if caption else ""
             return (
                 f'<div class="wide"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n'

@@ -31,7 +31,7 @@ table { border-collapse: collapse; min-width: 60%; font-variant-numeric: tabular
 caption { text-align: left; color: var(--quiet); font-size: .9rem; padding-bottom: .4rem; }
 th, td { padding: .35rem .9rem .35rem 0; text-align: right; border-bottom: 1px solid var(--rule); }
 th { font-weight: 600; font-size: .85rem; color: var(--quiet); }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, .words { text-align: left; }
 .timeline, .bars { list-style: none; margin: 0 0 1rem; padding: 0; }
 .timeline li, .bars li { display: grid; grid-template-columns: 1fr auto; gap: .1rem 1rem; padding: .3rem 0; }
 .timeline time, .bars time { color: var(--quiet); font-variant-numeric: tabular-nums; }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -77,14 +79,15 @@ def heat_map(
     """
     if values.shape != (len(rows), len(columns)):
         raise ValueError(f"{len(rows)} x {len(columns)} names for a matrix {list(values.shape)}")
-    side, left, top = 18.0, 84.0, 64.0
-    width, height = left + side * len(columns) + 6, top + side * len(rows) + 6
+    side, left, top = 24.0, 84.0, 64.0
+    width, height = left + side * len(columns) + 40, top + side * len(rows) + 6
+    shown_rows, shown_columns = told_apart(rows), told_apart(columns)
     label = f"{len(rows)} x {len(columns)} values from {number_text(low)} to {number_text(high)}"
     parts = [f'<svg class="chart heat" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}">']
-    for place, name in enumerate(rows):
+    for place, name in enumerate(shown_rows):
         y = top + side * (place + 0.68)
         parts.append(f'<text x="{left - 5:g}" y="{y:.1f}" text-anchor="end">{escape(_short(name))}</text>')
-    for place, name in enumerate(columns):
+    for place, name in enumerate(shown_columns):
         x = left + side * (place + 0.65)
         turned = f'transform="translate({x:.1f} {top - 5:g}) rotate(-60)" text-anchor="start"'
         parts.append(f"<text {turned}>{escape(_short(name))}</text>")
@@ -104,6 +107,15 @@ def heat_map(
                 f"{value:.2f}</text>"
             )
     return "".join([*parts, "</svg>"])
+
+
+def told_apart(names: Sequence[str]) -> list[str]:
+    """Names without what all of them begin and end with, in whole parts (`-`, `_`, `/`)."""
+    if len(set(names)) < 2:
+        return list(names)
+    begin = re.sub(r"[^-_/]*$", "", os.path.commonprefix(list(names)))
+    end = re.sub(r"[^-_/]*$", "", os.path.commonprefix([name[::-1] for name in names]))
+    return [name[len(begin) : len(name) - len(end)] or name for name in names]
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

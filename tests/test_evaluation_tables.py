@@ -16,7 +16,7 @@ from fctfg.errors import FctfgError
 from fctfg.evaluation.cases import drives, pairs
 from fctfg.evaluation.figures import FIGURES, PAPER, PUBLISHED, figure
 from fctfg.evaluation.summary import Row, as_json, intervals, write_csv
-from fctfg.scatter import heat_map, scatter_chart
+from fctfg.scatter import heat_map, scatter_chart, told_apart
 
 DOCS = Path(__file__).parents[1] / "docs" / "evaluation.md"
 
@@ -150,5 +150,6 @@ def test_drawings_show_what_is_finite() -> None:
     drawn = heat_map(np.array([[1.0, -1.0], [math.nan, 0.0]]), ["r", "s"], ["c", "a long name of a clip"])
     assert drawn.count("<rect") == 3 and 'fill-opacity="1.000"' in drawn and 'fill-opacity="0.500"' in drawn
     assert "r, c: 1.000" in drawn
+    assert told_apart(["test-p1-c0-000", "test-p1-c1-000"]) == ["c0", "c1"] and told_apart(["a", "a"]) == ["a", "a"]
     with pytest.raises(ValueError, match="names"):
         heat_map(np.zeros((2, 2)), ["a"], ["b", "c"])

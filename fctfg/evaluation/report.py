@@ -43,7 +43,7 @@ from fctfg.report import (
     Text,
     write_report,
 )
-from fctfg.scatter import heat_map, scatter_chart
+from fctfg.scatter import heat_map, scatter_chart, told_apart
 
 SIDE = 192  # pixels: of each picture of a film
 MOST_MAPPED = 24  # clips in a heat map
@@ -132,6 +132,7 @@ def _figures(content: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[Block]
             )
             for name, each in content["whole"].items()
         ],
+        words=("unit", "good", "what it is"),
     )
     own = [
         next((each["mean"] for name, each in told.items() if name.split("[")[0] == wanted), None) for wanted in PAPER
@@ -145,16 +146,17 @@ def _figures(content: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[Block]
         ("data", "method", *PAPER),
         [*published, ("these data", "this evaluation", *(number(value, 2) for value in own))],
         "The paper's table. Its figures are of other data and other tools: to be looked at, not to be beaten.",
+        ("method",),
     )
     failed = [row for row in rows if row.failure]
     if failed:
         yield Notice(f"{len(failed)} of {len(rows)} results could not be measured, which counts against them.")
-        yield Table(("result", "why"), [(row.name, row.failure) for row in failed])
+        yield Table(("result", "why"), [(row.name, row.failure) for row in failed], words=("why",))
     blind = [row.name for row in rows if row.figures.get("faces found", 1.0) == 0]
     if blind:
         yield Notice(f"No face was found in {len(blind)} of {len(rows)} results: {', '.join(blind[:12])}.")
     if missing := content["made_with"]["not_measured"]:
-        yield Table(("not measured", "why"), list(missing.items()))
+        yield Table(("not measured", "why"), list(missing.items()), words=("why",))
 
 
 def _films(done: Sequence[Done], cases: Sequence[Case], setup: Setup, folder: Path) -> Iterator[Block]:
@@ -270,12 +272,13 @@ def _likeness(done: Sequence[Done]) -> Iterator[Block]:
             Drawing("result / real", heat_map(across[some, few], made_names[some], names[few], low, 1.0)),
         ]
     )
+    short = told_apart(names)
     places, similar = look_alikes(made, portraits, min(3, len(names)))
     yield Table(
         ("result", *(f"{rank}. likeness" for rank in range(1, places.shape[1] + 1))),
         [
-            (name, *(f"{names[place]} ({value:.2f})" for place, value in zip(order, values, strict=True)))
-            for name, order, values in zip(made_names[some], places, similar, strict=False)
+            (name, *(f"{short[place]} ({value:.2f})" for place, value in zip(order, values, strict=True)))
+            for name, order, values in zip(told_apart(made_names)[some], places, similar, strict=False)
         ],
         "The portraits that each result is most alike.",
     )
@@ -291,4 +294,4 @@ def _again(content: Mapping[str, Any]) -> Block:
     pairs += [("pictures", f"{told['size']} px, {told['fps']} a second, crop: {told['crop']}")]
     pairs += [("took", f"{told['seconds']} s, {told['peak_memory_mb']} MB at most in the main process")]
     pairs += [(name, str(value)) for name, value in told["tools"].items()]
-    return Table(("what", "which"), pairs)
+    return Table(("what", "which"), pairs, words=("which",))
