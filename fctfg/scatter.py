@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from html import escape
+from itertools import takewhile
 
 import numpy as np
 import numpy.typing as npt
@@ -113,8 +113,10 @@ def told_apart(names: Sequence[str]) -> list[str]:
     """Names without what all of them begin and end with, in whole parts (`-`, `_`, `/`)."""
     if len(set(names)) < 2:
         return list(names)
-    begin = re.sub(r"[^-_/]*$", "", os.path.commonprefix(list(names)))
-    end = re.sub(r"[^-_/]*$", "", os.path.commonprefix([name[::-1] for name in names]))
+    begin, end = (
+        re.sub(r"[^-_/]*$", "", "".join(letters[0] for letters in takewhile(lambda each: len(set(each)) == 1, columns)))
+        for columns in (zip(*names, strict=False), zip(*(name[::-1] for name in names), strict=False))
+    )
     return [name[len(begin) : len(name) - len(end)] or name for name in names]
 
 

@@ -63,6 +63,7 @@ def test_the_package_weights_are_measured(evaluated: Path, data: Path) -> None:
     assert page.count("<video") >= 1 and "VoxCeleb2 (published)" in page and "http" not in page
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(evaluated: Path, data: Path, tmp_path: Path) -> None:
     assert main(["evaluate", f"--data={data}", f"--out={tmp_path}", "--workers=2", "--no-report"]) == 0
     one, two = told(evaluated), told(tmp_path)
@@ -87,6 +88,7 @@ def test_what_is_measured_is_kept(
     assert {c: f["PSNR"] for c, f in after.items()} == {c: f["PSNR"] for c, f in before.items()}
 
 
+@pytest.mark.slow
 def test_a_result_without_a_face_is_counted(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Random weights show none: what needs one is not known, and the table says of how many clips."""
     run = run_folder(tmp_path / "run", resolution=64)
@@ -99,6 +101,7 @@ def test_a_result_without_a_face_is_counted(data: Path, tmp_path: Path, capsys: 
     assert "No face was found in 2 of 2" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_cross_driving(data: Path, tmp_path: Path) -> None:
     out = f"--out={tmp_path}"
     assert main(["evaluate", f"--data={data}", "--protocol=cross", out, *PLAIN]) == 0
@@ -122,6 +125,7 @@ def test_real_videos_are_perfect(real: Path, tmp_path: Path) -> None:
     assert abs(content["whole"]["FID[efficientnet_lite0]"]["value"]) < 1e-3
 
 
+@pytest.mark.slow
 def test_a_still_picture_is_not(real: Path, tmp_path: Path) -> None:
     for path in sorted(real.rglob("*.mp4")):
         first = next(read_frames(path))
@@ -132,6 +136,7 @@ def test_a_still_picture_is_not(real: Path, tmp_path: Path) -> None:
         assert figures["jitter ratio"] < 0.8 and figures["LMD mouth"] > 1 and not figures["opening correlation"] > 0.5
 
 
+@pytest.mark.slow
 def test_videos_of_other_length_size_and_rate(real: Path, tmp_path: Path) -> None:
     """What is common to both is compared, and the notes say what was not."""
     source = root() / "test" / "p010" / "c0.mp4"
@@ -156,6 +161,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_partners_that_are_missing(real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     film(tmp_path / "made" / "p010" / "c0.mp4", read_frames(real / "p010" / "c0.mp4"))
     out = tmp_path / "out"

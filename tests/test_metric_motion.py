@@ -78,7 +78,6 @@ def test_poses_are_smoothed_around_lost_faces() -> None:
     np.testing.assert_allclose(found[3:5, 0], yaw[3:5], atol=0.1)
 
 
-@pytest.mark.slow
 def test_head_pose_blinks_and_jaw_are_those_that_were_rendered() -> None:
     """Of the embedded test people, by dlib's landmarks; poses less each clip's mean error, which is the person's."""
     detector, poses, truths, matched, counted = DlibDetector(), [], [], 0.0, 0
