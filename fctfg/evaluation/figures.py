@@ -26,6 +26,13 @@ class Figure:
     digits: int = 3
 
 
+DRIFTS: tuple[tuple[str, str, Better, str, int], ...] = (
+    ("CSIM", "", "higher", "identity of the portrait", 3),
+    ("colour drift", "levels of 255", "lower", "change of the mean colour", 2),
+    ("shape drift", "px of 256", "lower", "change of the landmarks", 2),
+)
+"""What a result that is the next portrait, again and again, is asked for: name, unit, direction, meaning, digits."""
+
 FIGURES: dict[str, Figure] = {
     "SSIM": Figure("", "higher", "structural similarity to the real frames"),
     "MS-SSIM": Figure("", "higher", "the same on several scales"),
@@ -63,6 +70,11 @@ FIGURES: dict[str, Figure] = {
     "moved by sound outside": Figure("", "lower", "other sound: change besides the mouth over change of the mouth"),
     "pose moved by sound": Figure("degrees", "lower", "other sound: change of the head pose", 2),
     "mouth moved by driver": Figure("", "lower", "other driver: 1 - correlation of the mouth openings"),
+    **{
+        f"{what} after {count}": Figure(unit, better, f"{meaning}, fed back {count} times", digits)
+        for count in (1, 2, 10, 50)
+        for what, unit, better, meaning, digits in DRIFTS
+    },
     "generation": Figure("ms/frame", "lower", "time to make a frame", 1),
 }
 """By name without what stands in brackets, such as the network that embeds."""

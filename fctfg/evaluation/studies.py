@@ -11,6 +11,7 @@ from fctfg.evaluation.cases import Drive
 from fctfg.evaluation.faces import Seen, enlarged
 from fctfg.evaluation.judges import Judges
 from fctfg.evaluation.motion import pose_track
+from fctfg.evaluation.recursion import recursion
 from fctfg.faces.boxes import Floats, Pixels
 from fctfg.inference import TalkingFace
 from fctfg.media import FPS, SAMPLE_RATE
@@ -34,17 +35,17 @@ def study(case: Drive, model: TalkingFace, reader: ClipReader, judges: Judges) -
 
     Returns:
         `canonical spread` and `canonical CSIM[...]`: of the canonical images of five frames of the portrait's clip,
-        among themselves and to the portrait. Where the data set has somebody else, in the first two seconds:
+        among themselves and to the portrait; what `recursion` gives. Where the data set has somebody else, in the first two seconds:
         `moved by sound outside`: with somebody else's sound, the change besides the mouth over that of the mouth;
         `pose moved by sound`: the change of the head pose; `mouth moved by driver`: with somebody else as driver, 1 -
         the correlation of the mouth openings. NaN where no face was found.
     """
-    figures = _canonical(case, model, reader, judges)
+    source = _frames(reader, case, "source", 1)[0]
+    figures = _canonical(case, model, reader, judges) | recursion(source, model, judges)
     if case.other is None:
         return figures
     count = min(FRAMES, case.frames, case.other.n_frames)
     samples = round(count * SAMPLE_RATE / FPS)
-    source = _frames(reader, case, "source", 1)[0]
     own, another = (_frames(reader, case, who, count) for who in ("driver", "other"))
     sound, wrong = (reader.sound(clip, 0, samples) for clip in (case.sound, case.other))
     plain, spoken, driven = (
