@@ -36,6 +36,16 @@ def add_doctor(commands: Any, style: dict[str, Any]) -> None:
     sync.add_argument("--weights-out", type=Path, metavar="FILE", help="with --expert: copy with the measurement")
     sync.set_defaults(run=_sync)
 
+    run = kinds.add_parser(
+        "run",
+        help="a run of stages 1 to 3: its log, and its evaluation",
+        epilog="What needs results (identity, sharpness, blinks, control) is looked for after fctfg evaluate --weights "
+        "RUN --out RUN/evaluation.",
+        **style,
+    )
+    run.add_argument("folder", type=Path, metavar="RUN", help="folder of the run")
+    run.set_defaults(run=_run)
+
 
 def _sync(options: argparse.Namespace) -> None:
     from fctfg.atomic import write_json
@@ -63,6 +73,21 @@ def _sync(options: argparse.Namespace) -> None:
         write_json(options.out, diagnosis.plain())
     if options.report is not None:
         write_doctor_report(options.report, diagnosis)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from fctfg.doctor.stage_run import asked, diagnose_run, read_values
+
+    values = read_values(options.folder)
+    looked, unknown = asked(values)
+    print(f"looked for: {', '.join(looked) or 'nothing'}")
+    if unknown:
+        print(f"not known: {', '.join(unknown)} (fctfg evaluate --weights {options.folder} --out RUN/evaluation)")
+    found = diagnose_run(values)
+    if not found:
+        print("Nothing is wrong with what was looked at.")
+    for place, (name, cause, remedy) in enumerate(found):
+        print(f"{'Most likely' if place == 0 else 'Also'} ({name}): {cause}. Do this: {remedy}.")
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def test_real_videos_are_perfect(real: Path, tmp_path: Path) -> None:
     assert main(["evaluate", "--pair", str(real), str(real), f"--out={tmp_path}", *PLAIN]) == 0
     for figures in told(tmp_path).values():
         assert figures["SSIM"] == pytest.approx(1.0, abs=1e-6) and figures["PSNR"] == 100.0 and figures["L1"] == 0
-        assert figures["opening correlation"] == pytest.approx(1.0)
+        assert figures["opening correlation"] == pytest.approx(1.0) and figures["sharpness"] == pytest.approx(1.0)
     content = json.loads((tmp_path / "results.json").read_text())
     assert abs(content["whole"]["FID[efficientnet_lite0]"]["value"]) < 1e-3
 

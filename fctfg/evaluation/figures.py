@@ -38,6 +38,7 @@ FIGURES: dict[str, Figure] = {
     "MS-SSIM": Figure("", "higher", "the same on several scales"),
     "PSNR": Figure("dB", "higher", "peak signal-to-noise ratio", 2),
     "L1": Figure("of the range", "lower", "mean absolute difference of pixels", 4),
+    "sharpness": Figure("of the real", "none", "fine detail over that of the real frames; noise counts as detail", 2),
     "LPIPS": Figure("", "lower", "perceptual distance"),
     "FID": Figure("", "lower", "distance of the distributions of frames", 2),
     "FVD-like": Figure("", "lower", "distance of the distributions of stretches of 16 frames", 2),

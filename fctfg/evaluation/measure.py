@@ -27,6 +27,7 @@ from fctfg.metrics.gaze import gaze_error, gaze_track
 from fctfg.metrics.l1 import l1
 from fctfg.metrics.ms_ssim import ms_ssim, ms_ssim_scales
 from fctfg.metrics.psnr import psnr
+from fctfg.metrics.sharpness import sharpness
 from fctfg.metrics.ssim import ssim
 from fctfg.models.experts.syncnet import SyncNet
 from fctfg.ops.pixels import to_images
@@ -83,6 +84,7 @@ class _Pictures:
             "MS-SSIM" if scales == 5 else f"MS-SSIM[{scales} scales]": ms_ssim(images, reference),
             "PSNR": psnr(images, reference).clamp_max(MOST_PSNR),
             "L1": l1(images, reference),
+            "sharpness": sharpness(images) / sharpness(reference).clamp_min(1e-6),
         }
         if (judge := self._judges.lpips) is not None:
             with torch.inference_mode():

@@ -35,10 +35,10 @@ def study(case: Drive, model: TalkingFace, reader: ClipReader, judges: Judges) -
 
     Returns:
         `canonical spread` and `canonical CSIM[...]`: of the canonical images of five frames of the portrait's clip,
-        among themselves and to the portrait; what `recursion` gives. Where the data set has somebody else, in the first two seconds:
-        `moved by sound outside`: with somebody else's sound, the change besides the mouth over that of the mouth;
-        `pose moved by sound`: the change of the head pose; `mouth moved by driver`: with somebody else as driver, 1 -
-        the correlation of the mouth openings. NaN where no face was found.
+        among themselves and to the portrait; what `recursion` gives. Where the data set has somebody else, in the first
+        two seconds: `moved by sound outside`: with somebody else's sound, the change besides the mouth over that of the
+        mouth; `pose moved by sound`: the change of the head pose; `mouth moved by driver`: with somebody else as
+        driver, 1 - the correlation of the mouth openings. NaN where no face was found.
     """
     source = _frames(reader, case, "source", 1)[0]
     figures = _canonical(case, model, reader, judges) | recursion(source, model, judges)
