@@ -102,6 +102,20 @@ def test_a_result_without_a_face_is_counted(data: Path, tmp_path: Path, capsys: 
 
 
 @pytest.mark.slow
+def test_figures_go_into_the_run_of_the_weights(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An offline W&B run of the identifier that training left, with the means."""
+    run = run_folder(tmp_path / "run", resolution=64)
+    (run / "wandb_id.txt").write_text("abc123def456\n")
+    (run / "config.yaml").write_text("wandb_project: trial\n")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    arguments = f"--data={data}", f"--weights={run}", f"--out={tmp_path / 'out'}", "--no-studies", "--clips=1"
+    assert main(["evaluate", *arguments, "--workers=1", "--no-report"]) == 0
+    (file,) = (run / "wandb").glob("offline-run-*-abc123def456/*.wandb")
+    content = file.read_bytes()
+    assert b"test/PSNR" in content and b"test/SSIM_low" in content
+
+
+@pytest.mark.slow
 def test_cross_driving(data: Path, tmp_path: Path) -> None:
     out = f"--out={tmp_path}"
     assert main(["evaluate", f"--data={data}", "--protocol=cross", out, *PLAIN]) == 0

@@ -10,9 +10,9 @@ from torch import Tensor
 def sharpness(images: Tensor) -> Tensor:
     """Mean absolute Laplacian of the brightness of each image.
 
-    L = |4 I(x, y) - I(x - 1, y) - I(x + 1, y) - I(x, y - 1) - I(x, y + 1)|, averaged over the inside (Pertuz et al.
-    2013, "Analysis of focus measure operators", the family of Laplacian operators). It sees noise as sharpness: compare it
-    with the real frame's, and look at the pictures.
+    L = |4 I(x, y) - I(x - 1, y) - I(x + 1, y) - I(x, y - 1) - I(x, y + 1)|, averaged over the inside, of the family of
+    Laplacian operators in Pertuz et al. 2013, "Analysis of focus measure operators". It sees noise as sharpness:
+    compare it with the real frame's, and look at the pictures.
 
     Args:
         images: [N, 3, H, W], float.
