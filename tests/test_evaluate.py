@@ -86,6 +86,8 @@ def test_what_is_measured_is_kept(
     assert [path.stat().st_mtime_ns != times[path] for path in kept] == [True, False]
     after = told(evaluated)
     assert {c: f["PSNR"] for c, f in after.items()} == {c: f["PSNR"] for c, f in before.items()}
+    assert main(["evaluate", f"--data={data}", f"--out={evaluated}", "--no-studies", "--workers=1", "--no-report"]) == 0
+    assert len(list((evaluated / "measured").glob("*.npz"))) == 4  # asked otherwise, it is another measurement
 
 
 @pytest.mark.slow

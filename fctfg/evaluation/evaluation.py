@@ -136,7 +136,8 @@ def _evaluate(
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task("clips", total=len(cases))
-        done = evaluate(cases, setup, out, identity, workers, lambda: bar.advance(task))
+        known = {**identity, **judges.names()}  # with a judge that has come since, all is measured again
+        done = evaluate(cases, setup, out, known, workers, lambda: bar.advance(task))
     rows = [one.row for one in done] + list(absent)
     found, whole = intervals(rows), whole_figures(done, judges)
     told = made_with(
