@@ -35,6 +35,7 @@ from fctfg.ops.pixels import to_images
 CHUNK = 16  # frames in memory at a time, of the result and of the driver
 MOST_PSNR = 100.0  # dB: of frames that are equal
 EMBED_EVERY = 4  # frames
+FEATURE_FRAMES = 3 * CHUNK  # of each clip, that Fréchet distances are computed of
 LEAST_FOUND = 0.8  # share of the frames with a face, below which lips are not compared with the sound
 
 
@@ -204,7 +205,7 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
     pictures, made_face, shown_face = _Pictures(judges), _Faces(judges, True), _Faces(judges, False)
     features: dict[str, list[Floats]] = {"made": [], "shown": []}
     gazes: dict[str, list[np.ndarray]] = {"made": [], "shown": []}
-    first = True
+    seen = 0
     while True:
         with found.timed("generation"):
             made = stacked(footage.made, CHUNK)
@@ -214,18 +215,18 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
         if not count:
             break
         made, shown = made[:count], shown[:count]
-        skip = footage.skipped if first else 0
+        skip = 0 if seen else footage.skipped
         if footage.is_reference and count > skip:
             with found.timed("pictures"):
                 pictures.update(made[skip:], shown[skip:])
         for name, part, faces in (("made", made, made_face), ("shown", shown, shown_face)):
             with found.timed("faces"):
                 gazes[name].append(_gaze(part, faces.update(part), faces.side))
-            if judges.features is not None:
+            if judges.features is not None and seen < FEATURE_FRAMES:
                 with found.timed("features"):
                     features[name].append(judges.features(part))
-        first = False
-    if first:
+        seen += count
+    if not seen:
         raise FctfgError("there are no frames to measure")
     landmarks, driving = made_face.landmarks(), shown_face.landmarks()
     frames, there = len(landmarks), np.isfinite(landmarks).all((1, 2))

@@ -45,7 +45,7 @@ def whole_figures(done: Sequence[Done], judges: Judges) -> dict[str, float]:
         judges: that measured it.
 
     Returns:
-        `FID[...]`, `FVD-like[...]`: results against drivers, over all frames and all stretches of 16.
+        `FID[...]`, `FVD-like[...]`: results against drivers, over their first frames and stretches of 16.
         `verification AUC[...]` and `verification EER[...]`: whether a result is taken for the person whose portrait it
         was made of, if there are two people.
     """
