@@ -3,6 +3,9 @@
 import csv
 import json
 import math
+import subprocess
+import sys
+import time
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -88,6 +91,25 @@ def test_what_is_measured_is_kept(
     assert {c: f["PSNR"] for c, f in after.items()} == {c: f["PSNR"] for c, f in before.items()}
     assert main(["evaluate", f"--data={data}", f"--out={evaluated}", "--no-studies", "--workers=1", "--no-report"]) == 0
     assert len(list((evaluated / "measured").glob("*.npz"))) == 4  # asked otherwise, it is another measurement
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_command(data: Path, tmp_path: Path) -> None:
+    """Also where it is killed: nothing goes on in the background."""
+    command = [sys.executable, "-m", "fctfg", "evaluate", f"--data={data}", f"--out={tmp_path}", "--workers=2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    task = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    workers: list[str] = []
+    deadline = time.monotonic() + 60
+    while len(workers) < 3 and time.monotonic() < deadline:  # two workers, and what tracks their resources
+        time.sleep(0.2)
+        workers = task.read_text().split()
+    process.kill()
+    process.wait()
+    assert len(workers) == 3
+    while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < deadline + 30:
+        time.sleep(0.2)
+    assert [worker for worker in workers if Path(f"/proc/{worker}").exists()] == []
 
 
 @pytest.mark.slow
