@@ -148,6 +148,7 @@ def _evaluate(
         command=" ".join(["fctfg", *sys.argv[1:]]),
         notes=list(notes),
         seconds=round(time.perf_counter() - start, 1),
+        seconds_per_clip=_parts(rows),
         peak_memory_mb=round(peak_resident() / 1e6),
     )
     content = as_json(rows, found, whole, told)
@@ -162,6 +163,13 @@ def _evaluate(
     if all(row.failure for row in rows):
         raise FctfgError(f"none of {len(rows)} results could be measured; the first: {rows[0].failure}")
     return content
+
+
+def _parts(rows: Sequence[Row]) -> dict[str, float]:
+    """Mean seconds that each part of a clip took, in its process."""
+    known = [row.seconds for row in rows if row.seconds]
+    names = dict.fromkeys(name for seconds in known for name in seconds)
+    return {name: round(sum(seconds.get(name, 0.0) for seconds in known) / len(known), 3) for name in names}
 
 
 def _judges_by_hash(choice: JudgeChoice) -> dict[str, str]:
