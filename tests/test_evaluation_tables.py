@@ -15,7 +15,11 @@ from fctfg.data.manifest import Clip, Manifest, table_of
 from fctfg.errors import FctfgError
 from fctfg.evaluation.cases import drives, pairs
 from fctfg.evaluation.figures import FIGURES, PAPER, PUBLISHED, figure
+from fctfg.evaluation.judges import Judges
+from fctfg.evaluation.measure import Measurement
+from fctfg.evaluation.run import Done
 from fctfg.evaluation.summary import Row, as_json, intervals, write_csv
+from fctfg.evaluation.whole import whole_figures
 from fctfg.scatter import heat_map, scatter_chart, told_apart
 
 DOCS = Path(__file__).parents[1] / "docs" / "evaluation.md"
@@ -101,6 +105,21 @@ def test_a_table_counts_what_was_measured(tmp_path: Path) -> None:
         "b,q,,22.0,0.5",
         "c,r,no frames,,",
     ]
+
+
+def test_figures_of_the_whole_are_those_of_all_clips() -> None:
+    """People whose results are swapped are taken for each other; canonical images that look one way do not vary."""
+    vectors = np.eye(4, dtype=np.float32)
+    done = []
+    for number, person in enumerate("ab"):
+        embeddings = {"source": vectors[number : number + 1], "made": vectors[1 - number : 2 - number].repeat(2, 0)}
+        embeddings |= {"portrait pose": np.array([[10.0 * number, 0, 0]]), "canonical pose": np.array([[3.0, 1, 0]])}
+        done.append(Done(Row(person, person, {}), Measurement(embeddings=embeddings)))
+    figures = whole_figures(done, Judges())
+    assert figures["verification AUC[dlib]"] == 0 and figures["verification EER[dlib]"] == 1
+    assert figures["canonical pose variance"] == 0
+    del done[0].measured.embeddings["canonical pose"]  # type: ignore[union-attr]
+    assert "canonical pose variance" not in whole_figures(done, Judges())
 
 
 # ---------------------------------------------------------------------------------------------------------- comparison

@@ -67,6 +67,7 @@ FIGURES: dict[str, Figure] = {
     "verification AUC": Figure("", "higher", "results are taken for the person in their portrait"),
     "verification EER": Figure("share", "lower", "where as many are refused as are wrongly accepted"),
     "canonical spread": Figure("levels of 255", "lower", "how much the canonical images of one clip differ", 2),
+    "canonical pose variance": Figure("of the portraits'", "lower", "how much head poses differ in canonical images"),
     "canonical CSIM": Figure("", "higher", "identity of the canonical image and the portrait"),
     "moved by sound outside": Figure("", "lower", "other sound: change besides the mouth over change of the mouth"),
     "pose moved by sound": Figure("degrees", "lower", "other sound: change of the head pose", 2),

@@ -46,7 +46,8 @@ class Measurement:
     Attributes:
         figures: by name; NaN where something could not be measured.
         curves: [T] by name, for pictures: `opening made`, `opening shown`, `loudness`.
-        embeddings: float32 [n, D] by name: `made` and `shown`, of every fourth frame with a face, and `source`.
+        embeddings: float32 [n, D] by name: `made` and `shown`, of every fourth frame with a face, and `source`; of
+            weights also the head poses `portrait pose` and `canonical pose`, [n, 3].
         features: float32 [T, D] by name, `made` and `shown`: what a Fréchet distance is computed of.
         seconds: that each part took.
         notes: what somebody who reads the figures has to know.

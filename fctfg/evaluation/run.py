@@ -77,7 +77,9 @@ class Setup:
             found = measure(projector(case), judges)
             if self.studies and isinstance(case, Drive) and model is not None and reader is not None:
                 with found.timed("studies"):
-                    found.figures |= study(case, model, reader, judges)
+                    figures, poses = study(case, model, reader, judges)
+                    found.figures |= figures
+                    found.embeddings |= poses
             return found
 
         return work

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fctfg.data.scores.faces import mouth_opening
+from fctfg.data.scores.faces import head_pose, mouth_opening
 from fctfg.data.shards import ClipReader
 from fctfg.evaluation.cases import Drive
 from fctfg.evaluation.faces import Seen, enlarged
@@ -24,7 +24,9 @@ FRAMES = 50  # of a result in which one input is exchanged
 CANONICAL = 5  # frames of a clip whose canonical images are compared
 
 
-def study(case: Drive, model: TalkingFace, reader: ClipReader, judges: Judges) -> dict[str, float]:
+def study(
+    case: Drive, model: TalkingFace, reader: ClipReader, judges: Judges
+) -> tuple[dict[str, float], dict[str, Floats]]:
     """Figures of a clip that need the weights.
 
     Args:
@@ -34,16 +36,19 @@ def study(case: Drive, model: TalkingFace, reader: ClipReader, judges: Judges) -
         judges: that measure.
 
     Returns:
-        `canonical spread` and `canonical CSIM[...]`: of the canonical images of five frames of the portrait's clip,
-        among themselves and to the portrait; what `recursion` gives. Where the data set has somebody else, in the first
-        two seconds: `moved by sound outside`: with somebody else's sound, the change besides the mouth over that of the
-        mouth; `pose moved by sound`: the change of the head pose; `mouth moved by driver`: with somebody else as
-        driver, 1 - the correlation of the mouth openings. NaN where no face was found.
+        Figures by name, and head poses float32 [1, 3] (yaw, pitch, roll in degrees) of `portrait pose` and `canonical
+        pose`, [0, 3] without a face. The figures: `canonical spread` and `canonical CSIM[...]`: of the canonical images
+        of five frames of the portrait's clip, among themselves and to the portrait; what `recursion` gives. Where the
+        data set has somebody else, in the first two seconds: `moved by sound outside`: with somebody else's sound, the
+        change besides the mouth over that of the mouth; `pose moved by sound`: the change of the head pose; `mouth
+        moved by driver`: with somebody else as driver, 1 - the correlation of the mouth openings. NaN where no face was
+        found.
     """
     source = _frames(reader, case, "source", 1)[0]
-    figures = _canonical(case, model, reader, judges) | recursion(source, model, judges)
+    figures, poses = _canonical(case, model, reader, judges)
+    figures |= recursion(source, model, judges)
     if case.other is None:
-        return figures
+        return figures, poses
     count = min(FRAMES, case.frames, case.other.n_frames)
     samples = round(count * SAMPLE_RATE / FPS)
     own, another = (_frames(reader, case, who, count) for who in ("driver", "other"))
@@ -57,14 +62,17 @@ def study(case: Drive, model: TalkingFace, reader: ClipReader, judges: Judges) -
     change = moved(plain, spoken, tracks[0] * scale)
     pose = pose_error(pose_track(tracks[1]), pose_track(tracks[0]))
     openings = [mouth_opening(track) for track in tracks]
-    return figures | {
+    figures |= {
         "moved by sound outside": change.elsewhere / change.mouth if change.mouth else np.nan,
         "pose moved by sound": float(np.mean(pose)),
         "mouth moved by driver": 1 - pearson(openings[0], openings[2]),
     }
+    return figures, poses
 
 
-def _canonical(case: Drive, model: TalkingFace, reader: ClipReader, judges: Judges) -> dict[str, float]:
+def _canonical(
+    case: Drive, model: TalkingFace, reader: ClipReader, judges: Judges
+) -> tuple[dict[str, float], dict[str, Floats]]:
     track = reader.track(case.source)
     chosen = track[np.linspace(0, len(track) - 1, CANONICAL).round().astype(int)]
     frames = reader.frames(case.source, chosen).movedim(1, -1).numpy()
@@ -72,7 +80,16 @@ def _canonical(case: Drive, model: TalkingFace, reader: ClipReader, judges: Judg
         images = to_pixels(model.model.canonical_image(to_images(frames).to(model.device)))
     faces = [judges.portrait(picture) for picture in (frames[0], images[0])]
     kept = float((faces[0] * faces[1]).sum()) if all(map(len, faces)) else np.nan
-    return {"canonical spread": spread(images), f"canonical CSIM[{judges.recogniser_name}]": kept}
+    poses = {
+        name: _pose(picture, judges) for name, picture in (("portrait pose", frames[0]), ("canonical pose", images[0]))
+    }
+    return {"canonical spread": spread(images), f"canonical CSIM[{judges.recogniser_name}]": kept}, poses
+
+
+def _pose(picture: Pixels, judges: Judges) -> Floats:
+    """The head pose of the largest face in a picture, float32 [1, 3]; [0, 3] where there is none."""
+    faces = judges.detector.detect(enlarged(picture))
+    return head_pose(faces[0].landmarks[None]) if faces else np.zeros((0, 3), np.float32)
 
 
 def _frames(reader: ClipReader, case: Drive, who: str, count: int) -> Pixels:

@@ -21,7 +21,7 @@ def person_vectors(done: Sequence[Done], part: str) -> tuple[list[str], list[str
 
     Args:
         done: what was measured.
-        part: `made`, `shown` or `source`.
+        part: of `Measurement.embeddings`.
 
     Returns:
         (names of the clips, their people, [N, D]); clips without a face in that part are left out.
@@ -29,7 +29,7 @@ def person_vectors(done: Sequence[Done], part: str) -> tuple[list[str], list[str
     found = [
         (one.row.name, one.row.person, one.measured.embeddings[part].mean(0))
         for one in done
-        if one.measured is not None and len(one.measured.embeddings[part])
+        if one.measured is not None and len(one.measured.embeddings.get(part, ()))
     ]
     if not found:
         return [], [], np.zeros((0, 1), np.float32)
@@ -46,8 +46,9 @@ def whole_figures(done: Sequence[Done], judges: Judges) -> dict[str, float]:
 
     Returns:
         `FID[...]`, `FVD-like[...]`: results against drivers, over their first frames and stretches of 16.
-        `verification AUC[...]` and `verification EER[...]`: whether a result is taken for the person whose portrait it
-        was made of, if there are two people.
+        `canonical pose variance`: of the head poses of the canonical images over that of the portraits, if weights were
+        asked. `verification AUC[...]` and `verification EER[...]`: whether a result is taken for the person whose
+        portrait it was made of, if there are two people.
     """
     name, figures = judges.recogniser_name, {}
     measured = [one.measured for one in done if one.measured is not None and one.measured.features]
@@ -56,6 +57,10 @@ def whole_figures(done: Sequence[Done], judges: Judges) -> dict[str, float]:
             both = [_moments([each(found.features[part]) for found in measured]) for part in ("made", "shown")]
             if min(one.count for one in both) > 1:
                 figures[f"{base}[{judges.features.name}]"] = frechet_distance(*both)
+    poses = [person_vectors(done, f"{what} pose")[2] for what in ("canonical", "portrait")]
+    if all(len(each) > 1 for each in poses):
+        canonical, portrait = (float(each.var(0).sum()) for each in poses)
+        figures["canonical pose variance"] = canonical / portrait if portrait else np.nan
     _, made_people, made = person_vectors(done, "made")
     _, people, portraits = person_vectors(done, "source")
     if len(set(made_people)) > 1 and len(set(people)) > 1:
