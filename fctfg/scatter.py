@@ -93,7 +93,7 @@ def heat_map(
         parts.append(f"<text {turned}>{escape(_short(name))}</text>")
     for row, column in np.argwhere(np.isfinite(values)):
         value = float(values[row, column])
-        share = min(max((value - low) / (high - low), 0.0), 1.0)
+        share = min(max((value - low) / max(high - low, 1e-9), 0.0), 1.0)
         x, y = left + side * column, top + side * row
         words = escape(f"{rows[row]}, {columns[column]}: {value:.3f}")
         parts.append(

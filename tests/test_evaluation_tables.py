@@ -48,6 +48,10 @@ def test_cross_driving_takes_three_people() -> None:
     assert all(len({case.source.identity, case.driver.identity, case.sound.identity}) == 3 for case in cases)
     assert len({case.name for case in cases}) == 6
     assert all(case.frames == min(case.driver.n_frames, case.sound.n_frames) for case in cases)
+    assert all(
+        case.other is not None and case.other.identity not in (case.driver.identity, case.sound.identity)
+        for case in drives(manifest("a", "b", "c", "d"), "test", "cross")
+    )
     two = drives(manifest("a", "b"), "test", "cross")
     assert all(case.driver == case.sound and case.driver.identity != case.source.identity for case in two)
     with pytest.raises(FctfgError, match="second person"):
@@ -144,16 +148,20 @@ def test_compare_is_wilcoxons_test_over_the_same_clips(tmp_path: Path) -> None:
     assert found["clips"] == 25 and found["difference"] == pytest.approx((other - first[:25]).mean())
     assert found["p"] == pytest.approx(stats.wilcoxon(other, first[:25]).pvalue)
     assert found["low"] < found["difference"] < found["high"]
+    assert found["other"] - found["first"] == pytest.approx(found["difference"])  # of the same clips
 
 
 def test_what_was_measured_otherwise_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, size in (("a", 64), ("b", 256)):
         (tmp_path / name).mkdir()
         evaluation(tmp_path / name, np.array([1.0, 2.0]), size=size)
+    (tmp_path / "trained on").mkdir()  # the same path, another file
+    evaluation(tmp_path / "trained on", np.array([1.0, 2.0]), size=64, identity={"sync-expert": "other"})
     (tmp_path / "none").mkdir()
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "results.json").write_text("{")
-    for other, words in (("b", "size: 64 / 256"), ("none", "holds no evaluation"), ("damaged", "is damaged")):
+    cases = ("b", "size: 64 / 256"), ("trained on", "sync-expert: None / other")
+    for other, words in (*cases, ("none", "holds no evaluation"), ("damaged", "is damaged")):
         assert main(["compare", str(tmp_path / "a"), str(tmp_path / other)]) == 1
         assert words in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "a")]) == 2
@@ -165,6 +173,7 @@ def test_what_was_measured_otherwise_is_not_compared(tmp_path: Path, capsys: pyt
 def test_drawings_show_what_is_finite() -> None:
     chart = scatter_chart([(1.0, 2.0, "a<b"), (math.nan, 1.0, "c"), (3.0, 4.0, "d")], "PSNR", "LMD")
     assert chart.count("<circle") == 2 and "a&lt;b: PSNR 1, LMD 2" in chart
+    assert heat_map(np.ones((2, 2)), ["r", "s"], ["c", "d"], 1.0, 1.0).count("<rect") == 4
     assert "no value" in scatter_chart([(math.inf, 1.0, "a")], "x", "y")
     drawn = heat_map(np.array([[1.0, -1.0], [math.nan, 0.0]]), ["r", "s"], ["c", "a long name of a clip"])
     assert drawn.count("<rect") == 3 and 'fill-opacity="1.000"' in drawn and 'fill-opacity="0.500"' in drawn

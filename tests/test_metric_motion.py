@@ -8,7 +8,7 @@ import pytest
 from fctfg.data.scores.faces import TEMPLATE, head_pose, rotation_matrix
 from fctfg.demo_corpus import root, truth
 from fctfg.evaluation.faces import Seen, enlarged
-from fctfg.evaluation.motion import pose_track
+from fctfg.evaluation.motion import motion_figures, pose_track
 from fctfg.faces.detector import DlibDetector
 from fctfg.media import read_frames
 from fctfg.metrics.blink import blink_f1, blinks, eye_aspect_ratio
@@ -128,7 +128,9 @@ def test_blinks_are_runs_of_closed_eyes() -> None:
     ratio[50:53] = 0.1
     ratio[70:90] = 0.05  # asleep
     assert blinks(ratio) == [22, 50]
-    assert blinks(0.5 * ratio) == [22, 50]  # narrow eyes are not closed ones
+    ratio[26] = 0.01
+    assert blinks(ratio) == [26, 50]  # the most closed frame of both runs
+    assert blinks(0.5 * ratio) == [26, 50]  # narrow eyes are not closed ones
     assert blinks(np.full(10, np.nan)) == []
 
 
@@ -215,6 +217,13 @@ def test_a_mouth_that_moves_in_silence_is_found_out() -> None:
     assert found.silent == pytest.approx(0.1) and found.speech == pytest.approx(0.3, abs=0.02)
     assert found.share == pytest.approx(19 / 39)
     assert math.isnan(mouth_in_silence(opening[20:], loud[20:]).silent)
+
+
+def test_one_frame_of_which_the_first_is_free_has_no_figures() -> None:
+    one = still(1).astype(np.float32)
+    figures, curves = motion_figures(one, one, 256, True, True, 1, None)
+    assert math.isnan(figures["LMD mouth"]) and math.isnan(figures["yaw error"]) and len(curves["opening made"]) == 1
+    assert "opening correlation" not in motion_figures(one, one, 256, False, False, 0, None)[0]
 
 
 # -------------------------------------------------------------------------------------------------------------- control

@@ -111,7 +111,9 @@ def drives(manifest: Manifest, split: str, protocol: Protocol, limit: int | None
                 f"second person (--protocol reconstruction does not)"
             )
         sound = _other(clips, place + 2 * len(clips) // 3, {clip.identity, driver.identity}) or driver
-        found.append(Drive(f"{clip.id}__{driver.id}__{sound.id}", clip, driver, sound, _after(clips, driver)))
+        start = clips.index(driver) + len(clips) // 2
+        other = _other(clips, start, {driver.identity, sound.identity}) or _after(clips, driver)
+        found.append(Drive(f"{clip.id}__{driver.id}__{sound.id}", clip, driver, sound, other))
     return found
 
 

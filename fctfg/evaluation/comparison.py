@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fctfg.atomic import write_json
@@ -28,7 +29,7 @@ def compare(folders: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
         out: JSON file to write.
 
     Returns:
-        By evaluation and figure: mean, difference, its interval, p after Holm's correction, clips.
+        By evaluation and figure: both means, the difference, its interval, p after Holm's correction, clips.
 
     Raises:
         FctfgError: a folder has no evaluation, two of them were measured differently, or share no clip.
@@ -62,12 +63,26 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _differs(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """What was done otherwise, in words; empty where nothing was."""
-    asked = ("definitions", "judges", "fps", "size", "crop", "protocol")
+    asked = ("definitions", "fps", "size", "crop", "protocol", "real")
     found = [f"{name}: {one.get(name)} / {other.get(name)}" for name in asked if one.get(name) != other.get(name)]
+    judges = [_judges(made) for made in (one, other)]
+    found += [
+        f"{name}: {judges[0].get(name)} / {judges[1].get(name)}"
+        for name in judges[0] | judges[1]
+        if judges[0].get(name) != judges[1].get(name)
+    ]
     data = [(made.get("data") or {}).get("hash") for made in (one, other)]
     if data[0] != data[1]:
         found.append(f"data: {data[0]} / {data[1]}")
     return "; ".join(found)
+
+
+def _judges(made: Mapping[str, Any]) -> dict[str, str]:
+    """Who measured: by the file's hash where a file was named, by name otherwise."""
+    files = {name: sha256 for name, sha256 in (made.get("identity") or {}).items() if name != "weights"}
+    taken = {"identity-expert": "recogniser", "sync-expert": "sync", "syncnet": "LSE", "lpips": "LPIPS"}
+    named = {taken[name] for name in files}
+    return files | {name: judge for name, judge in (made.get("judges") or {}).items() if name not in named}
 
 
 def _compared(
@@ -77,13 +92,18 @@ def _compared(
     if not clips:
         raise FctfgError(f"{first_name} and {name} have no clip in common")
     results: dict[str, Comparison] = {}
+    means: dict[str, list[float]] = {}
     for each in first["figures"]:
         if each in other["figures"] and each != "generation":
             one, two = ([_value(told["by_clip"][clip].get(each)) for clip in clips] for told in (other, first))
             results[each] = paired(one, two)
+            both = [pair for pair in zip(two, one, strict=True) if all(map(math.isfinite, pair))]
+            means[each] = [sum(column) / len(both) for column in zip(*both, strict=True)] or [math.nan, math.nan]
     adjusted = holm(np.array([result.p for result in results.values()]))
     return {
         each: {
+            "first": means[each][0],
+            "other": means[each][1],
             "difference": result.difference,
             "low": result.low,
             "high": result.high,
@@ -101,13 +121,17 @@ def _value(value: float | None) -> float:
 def _print(names: Sequence[str], contents: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> None:
     console = Console(width=None if Console().is_terminal else 140)
     for name, content in zip(names[1:], contents[1:], strict=True):
-        table = Table(title=f"{name} less {names[0]}, over the clips of both", title_justify="left")
+        table = Table(title=escape(f"{name} less {names[0]}, over the clips of both"), title_justify="left")
         for column in ("figure", "good", names[0], name, "difference", "95 %", "p (Holm)", "clips"):
-            table.add_column(column, justify="left" if column in ("figure", "good") else "right")
+            table.add_column(escape(column), justify="left" if column in ("figure", "good") else "right")
         for each, result in told[name].items():
             about = figure(each)
-            means = [number(_value(one["figures"][each]["mean"]), about.digits) for one in (contents[0], content)]
+            means = [number(result[which], about.digits) for which in ("first", "other")]
             difference, low, high = (number(_value(result[key]), about.digits) for key in ("difference", "low", "high"))
             p = "-" if math.isnan(result["p"]) else f"{result['p']:.3g}"
-            table.add_row(each, ARROWS[about.better], *means, difference, f"{low} to {high}", p, str(result["clips"]))
+            table.add_row(
+                escape(each), ARROWS[about.better], *means, difference, f"{low} to {high}", p, str(result["clips"])
+            )
         console.print(table)
+        if alone := len(contents[0]["by_clip"].keys() ^ content["by_clip"].keys()):
+            console.print(f"{alone} clips were measured in one of them only, and do not count")

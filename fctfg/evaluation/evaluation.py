@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from fctfg.evaluation.tracking import log_to_run
 from fctfg.evaluation.whole import whole_figures
 from fctfg.host_memory import peak_resident
 from fctfg.inference import TalkingFace
+from fctfg.weights.catalogue import is_here, locate
 from fctfg.weights.opening import open_weights
 
 
@@ -63,7 +65,7 @@ def evaluate_data(
     """
     manifest = read_manifest(data)
     cases = drives(manifest, split, protocol, limit)
-    model = TalkingFace.from_pretrained(weights)
+    model = TalkingFace.from_pretrained(weights, device)
     if model.size != manifest.size:
         raise FctfgError(
             f"{model.artifact.path} makes frames of {model.size} px, but the clips of {data} have {manifest.size} px; "
@@ -136,7 +138,7 @@ def _evaluate(
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task("clips", total=len(cases))
-        known = {**identity, **judges.names()}  # with a judge that has come since, all is measured again
+        known = {"files": dict(identity), "judges": judges.names()}  # another judge, and all is measured again
         done = evaluate(cases, setup, out, known, workers, lambda: bar.advance(task))
     rows = [one.row for one in done] + list(absent)
     found, whole = intervals(rows), whole_figures(done, judges)
@@ -145,11 +147,11 @@ def _evaluate(
         judges,
         identity,
         **facts,
-        command=" ".join(["fctfg", *sys.argv[1:]]),
+        command=shlex.join(["fctfg", *sys.argv[1:]]),
         notes=list(notes),
         seconds=round(time.perf_counter() - start, 1),
         seconds_per_clip=_parts(rows),
-        peak_memory_mb=round(peak_resident() / 1e6),
+        peak_memory_mb=round(max(peak_resident(), *(one.measured.memory for one in done if one.measured)) / 1e6),
     )
     content = as_json(rows, found, whole, told)
     write_json(out / "results.json", content)
@@ -165,6 +167,11 @@ def _evaluate(
     return content
 
 
+def _place(name: str) -> str | None:
+    """An entry of the catalogue whose file is here."""
+    return str(locate(name)) if is_here(name) else None
+
+
 def _parts(rows: Sequence[Row]) -> dict[str, float]:
     """Mean seconds that each part of a clip took, in its process."""
     known = [row.seconds for row in rows if row.seconds]
@@ -174,7 +181,12 @@ def _parts(rows: Sequence[Row]) -> dict[str, float]:
 
 def _judges_by_hash(choice: JudgeChoice) -> dict[str, str]:
     """The files of the judges that were named."""
-    named = {"identity": choice.identity, "sync": choice.sync, "syncnet": choice.syncnet, "lpips": choice.lpips}
+    named = {
+        "identity-expert": choice.identity,
+        "sync-expert": choice.sync,
+        "syncnet": choice.syncnet or _place("syncnet-v2"),
+        "lpips": choice.lpips or _place("lpips-alex") or _place("lpips-vgg"),
+    }
     hashes = {}
     for name, reference in named.items():
         if reference is not None:

@@ -55,7 +55,7 @@ FIGURES: dict[str, Figure] = {
     "yaw error": Figure("degrees", "lower", "head pose of driver and result", 2),
     "pitch error": Figure("degrees", "lower", "head pose of driver and result", 2),
     "roll error": Figure("degrees", "lower", "head pose of driver and result", 2),
-    "blink F1": Figure("", "higher", "blinks of the driver that are found in the result, within 2 frames", 2),
+    "blink F1": Figure("", "higher", "agreement of the blinks of driver and result, within 2 frames", 2),
     "gaze error": Figure("eye widths", "lower", "place of the pupils in driver and result"),
     "expression error": Figure("eye distances", "lower", "brows and eyes of driver and result, freed of pose"),
     "mouth in silence": Figure("eye distances/frame", "lower", "how much the mouth moves where the sound is silent", 4),

@@ -31,6 +31,7 @@ class Footage:
         source: the portrait, uint8 [S, S, 3].
         sound: what the result says, float32 [N] at 16 kHz; None where it has no sound.
         is_reference: whether `shown` is what `made` should be.
+        says_drivers: whether the sound is what the driver says.
         is_made: whether the frames are made now, by weights.
         skipped: frames at the beginning that do not count: the portrait itself is the first one.
         notes: what somebody who reads the figures has to know.
@@ -41,6 +42,7 @@ class Footage:
     source: Pixels
     sound: Samples | None
     is_reference: bool
+    says_drivers: bool
     is_made: bool
     skipped: int = 0
     notes: list[str] = field(default_factory=list)
@@ -68,7 +70,8 @@ def drive(case: Drive, model: TalkingFace, reader: ClipReader, batch: int = 8) -
     sound = reader.sound(case.sound, 0, round(case.frames * SAMPLE_RATE / FPS))
     shown, driven = itertools.tee(driver())
     same = case.source == case.driver == case.sound
-    return Footage(model.animate(source, sound, driven, batch=batch), shown, source, sound, same, True, int(same))
+    made, spoken = model.animate(source, sound, driven, batch=batch), case.driver == case.sound
+    return Footage(made, shown, source, sound, same, spoken, is_made=True, skipped=int(same))
 
 
 def pair(case: Pair, size: int, detector: FaceDetector, crop: bool = True) -> Footage:
@@ -109,7 +112,7 @@ def pair(case: Pair, size: int, detector: FaceDetector, crop: bool = True) -> Fo
     sound = read_audio(case.made) if probe(case.made).has_audio else None
     if sound is None:
         notes.append("no sound")
-    return Footage(made, shown, first, sound, is_reference=True, is_made=False, notes=notes)
+    return Footage(made, shown, first, sound, is_reference=True, says_drivers=True, is_made=False, notes=notes)
 
 
 def _shape(path: Path) -> tuple[tuple[int, int], int]:

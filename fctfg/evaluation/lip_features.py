@@ -83,10 +83,10 @@ class LipFeatures:
         """
         if len(self._waiting) >= FRAMES:
             self._embed()
-        if not self._found or len(sound) < (FRAMES + 1) * SAMPLE_RATE // FPS:
+        if sum(map(len, self._found)) < 2 or len(sound) < (FRAMES + 1) * SAMPLE_RATE // FPS:
             return None
         lips = torch.cat(self._found)
-        blank = torch.zeros(len(lips) + FRAMES, 3, 1, 1)  # only the number of frames matters for the sound's windows
+        blank = torch.zeros(len(lips) + FRAMES - 1, 3, 1, 1)  # their number matters only
         _, windows = sync_windows(blank, torch.from_numpy(sound))
         count = min(len(lips), len(windows))
         with torch.inference_mode():

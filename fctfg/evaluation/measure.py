@@ -21,6 +21,7 @@ from fctfg.evaluation.lip_features import LipFeatures
 from fctfg.evaluation.motion import motion_figures
 from fctfg.faces.boxes import Floats, Pixels
 from fctfg.faces.detector import Face
+from fctfg.host_memory import peak_resident
 from fctfg.media import Samples
 from fctfg.metrics.csim import csim
 from fctfg.metrics.gaze import gaze_error, gaze_track
@@ -48,9 +49,10 @@ class Measurement:
         curves: [T] by name, for pictures: `opening made`, `opening shown`, `loudness`.
         embeddings: float32 [n, D] by name: `made` and `shown`, of every fourth frame with a face, and `source`; of
             weights also the head poses `portrait pose` and `canonical pose`, [n, 3].
-        features: float32 [T, D] by name, `made` and `shown`: what a Fréchet distance is computed of.
+        features: float16 [n, D] by name, `made` and `shown`: what a Fréchet distance is computed of.
         seconds: that each part took.
         notes: what somebody who reads the figures has to know.
+        memory: the most that the process has held, bytes.
     """
 
     figures: dict[str, float] = field(default_factory=dict)
@@ -59,6 +61,7 @@ class Measurement:
     features: dict[str, Floats] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    memory: int = 0
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -120,9 +123,8 @@ class _Faces:
                 self._faces.append((frame, face))
             if self._lips is not None:
                 self._lips.update(frame, None if face is None else face.box)
-            if isinstance(self._expert, SyncNet) and face is not None:
-                points = face.points[None] / self.side
-                self._mouths.append(cut_mouths(self._expert, frame[None], points.astype(np.float32)))
+            if isinstance(self._expert, SyncNet):
+                self._look_at_mouth(self._expert, frame, face)
             self._count += 1
             found.append(face)
         if self._faces:
@@ -131,6 +133,15 @@ class _Faces:
             self.embedded.append(self._judges.embed(list(pictures), shapes, places))
             self._faces = []
         return found
+
+    def _look_at_mouth(self, expert: SyncNet, frame: Pixels, face: Face | None) -> None:
+        """Where a face is lost, its last mouth stands for it; before the first one, the first."""
+        if face is not None:
+            points = (face.points[None] / self.side).astype(np.float32)
+            mouth = cut_mouths(expert, frame[None], points)
+            self._mouths += [mouth] * (self._count + 1 - len(self._mouths))
+        elif self._mouths:
+            self._mouths.append(self._mouths[-1])
 
     def vectors(self) -> Floats:
         """What the recogniser says of every fourth frame with a face, float32 [n, D]."""
@@ -233,14 +244,14 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
     frames, there = len(landmarks), np.isfinite(landmarks).all((1, 2))
     with found.timed("motion"):
         heard = None if footage.sound is None else loudness(footage.sound, frames)
-        settings = made_face.side, footage.is_reference, footage.skipped, heard
+        settings = made_face.side, footage.is_reference, footage.says_drivers, footage.skipped, heard
         moving, found.curves = motion_figures(landmarks, driving, *settings)
     with found.timed("sync"):
         synced = {} if footage.sound is None else made_face.lip_sync(landmarks, footage.sound)
     with found.timed("recogniser"):
         source = judges.portrait(footage.source)
     found.embeddings = {"made": made_face.vectors(), "shown": shown_face.vectors(), "source": source}
-    found.features = {name: np.concatenate(each) for name, each in features.items() if each}
+    found.features = {name: np.concatenate(each).astype(np.float16) for name, each in features.items() if each}
     vectors = found.embeddings["made"]
     kept = np.mean(csim(vectors, np.broadcast_to(source, vectors.shape))) if len(source) and len(vectors) else np.nan
     found.figures = {
@@ -257,4 +268,5 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
         found.notes.append(f"no face was found in {lost} of {frames} frames of the driver")
     if (lost := frames - int(there.sum())) > 0:
         found.notes.append(f"no face was found in {lost} of {frames} frames of the result")
+    found.memory = peak_resident()
     return found

@@ -30,6 +30,8 @@ def pose_track(landmarks: Floats) -> npt.NDArray[np.float64]:
     Returns:
         [T, 3] yaw, pitch, roll in degrees, NaN where no face was found; see `head_pose`.
     """
+    if not len(landmarks):
+        return np.zeros((0, 3))
     there = np.asarray(np.isfinite(landmarks).all((1, 2)))
     pose = np.full((len(landmarks), 3), np.nan)
     pose[there] = head_pose(landmarks[there])
@@ -42,7 +44,13 @@ def pose_track(landmarks: Floats) -> npt.NDArray[np.float64]:
 
 
 def motion_figures(
-    made: Floats, driver: Floats, side: int, is_reference: bool, skipped: int, loudness: Floats | None
+    made: Floats,
+    driver: Floats,
+    side: int,
+    is_reference: bool,
+    says_drivers: bool,
+    skipped: int,
+    loudness: Floats | None,
 ) -> tuple[dict[str, float], dict[str, Floats]]:
     """The figures of a clip that landmarks give.
 
@@ -51,6 +59,7 @@ def motion_figures(
         driver: of the driver.
         side: of the pictures, pixels.
         is_reference: whether the driver is also what the result should be.
+        says_drivers: whether the sound is what the driver says.
         skipped: frames at the beginning that a result has for free.
         loudness: [T] of the sound; None where there is none.
 
@@ -68,7 +77,8 @@ def motion_figures(
     figures |= {"yaw error": pose.yaw, "pitch error": pose.pitch, "roll error": pose.roll}
     figures["blink F1"] = blink_f1(blinks(eye_aspect_ratio(made)), blinks(eye_aspect_ratio(driver)))
     figures["expression error"] = expression_error(late, early)
-    figures["opening correlation"] = pearson(openings["made"][skipped:], openings["shown"][skipped:])
+    if says_drivers:
+        figures["opening correlation"] = pearson(openings["made"][skipped:], openings["shown"][skipped:])
     if loudness is not None:
         moved = mouth_in_silence(openings["made"], loudness)
         figures |= {"mouth in silence": moved.silent, "mouth in speech": moved.speech}

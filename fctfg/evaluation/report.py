@@ -134,9 +134,7 @@ def _figures(content: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[Block]
         ],
         words=("unit", "good", "what it is"),
     )
-    own = [
-        next((each["mean"] for name, each in told.items() if name.split("[")[0] == wanted), None) for wanted in PAPER
-    ]
+    own = [told[name]["mean"] if name in told else None for name in PAPER]
     published = [
         (f"{data} (published)", method, *(number(value, 2) for value in values))
         for data, methods in PUBLISHED.items()
@@ -150,7 +148,7 @@ def _figures(content: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[Block]
     )
     failed = [row for row in rows if row.failure]
     if failed:
-        yield Notice(f"{len(failed)} of {len(rows)} results could not be measured, which counts against them.")
+        yield Notice(f"{len(failed)} of {len(rows)} results could not be measured.")
         yield Table(("result", "why"), [(row.name, row.failure) for row in failed], words=("why",))
     blind = [row.name for row in rows if row.figures.get("faces found", 1.0) == 0]
     if blind:

@@ -34,7 +34,7 @@ from fctfg.evaluation.studies import study
 from fctfg.evaluation.summary import Row
 from fctfg.inference import TalkingFace
 
-FORMAT = 1  # of what is kept; a change of any definition makes another one
+FORMAT = 2  # of what is kept; a change of any definition makes another one
 TOOLS = ("torch", "torchmetrics", "numpy", "scipy", "av", "dlib-bin")
 
 
@@ -200,9 +200,10 @@ def _done(case: Case, found: Measurement) -> Done:
 
 
 def _write(path: Path, found: Measurement) -> None:
-    text = json.dumps({"figures": found.figures, "seconds": found.seconds, "notes": found.notes})
+    told = {"figures": found.figures, "seconds": found.seconds, "notes": found.notes, "memory": found.memory}
+    text = json.dumps(told)
     arrays = {f"curve {name}": curve for name, curve in found.curves.items()}
-    arrays |= {f"features {name}": each.astype(np.float16) for name, each in found.features.items()}
+    arrays |= {f"features {name}": each for name, each in found.features.items()}
     arrays |= {f"embedding {name}": each for name, each in found.embeddings.items()}
     with atomic_path(path) as partial_path, partial_path.open("wb") as file:
         np.savez(file, told=np.array(text), **arrays)  # type: ignore[arg-type]
@@ -219,7 +220,7 @@ def _read(path: Path, case: Case) -> Done | None:
                 if kind in parts:
                     parts[kind][rest] = content[name]
         arrays = parts["curve"], parts["embedding"], parts["features"]
-        found = Measurement(told["figures"], *arrays, told["seconds"], told["notes"])
+        found = Measurement(told["figures"], *arrays, told["seconds"], told["notes"], told["memory"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
         return None
     return _done(case, found)

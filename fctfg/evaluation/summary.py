@@ -73,7 +73,7 @@ def print_tables(
         missing: reasons by figure.
     """
     console = Console(width=None if Console().is_terminal else 140)
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for column in ("figure", "unit", "good", "mean", "95 %", "clips", "what it is"):
         table.add_column(column, justify="right" if column in ("mean", "95 %", "clips") else "left")
     for name, interval in found.items():
@@ -97,16 +97,18 @@ def print_tables(
     console.print(_paper(found))
     failed = [row for row in rows if row.failure]
     if failed:
-        console.print(f"{len(failed)} of {len(rows)} could not be measured, which counts against the result:")
+        console.print(f"{len(failed)} of {len(rows)} could not be measured:")
         for row in failed:
-            console.print(f"  {row.name}: {row.failure}", highlight=False)
+            console.print(f"  {row.name}: {row.failure}", highlight=False, markup=False)
     blind = [row.name for row in rows if row.figures.get("faces found", 1.0) == 0]
     if blind:
         console.print(
-            f"no face was found in {len(blind)} of {len(rows)} results: {', '.join(blind[:5])}", highlight=False
+            f"no face was found in {len(blind)} of {len(rows)} results: {', '.join(blind[:5])}",
+            highlight=False,
+            markup=False,
         )
     for name, reason in missing.items():
-        console.print(f"not measured: {name}: {reason}", highlight=False)
+        console.print(f"not measured: {name}: {reason}", highlight=False, markup=False)
 
 
 def _paper(found: Mapping[str, Interval]) -> Table:
@@ -116,13 +118,9 @@ def _paper(found: Mapping[str, Interval]) -> Table:
     for data, methods in PUBLISHED.items():
         for method, values in methods.items():
             table.add_row(f"{data} (published)", method, *(number(value, 2) for value in values))
-    own = [interval.mean if (interval := _by_base(found, name)) else None for name in PAPER]
+    own = [found[name].mean if name in found else None for name in PAPER]  # MS-SSIM of fewer scales is another figure
     table.add_row("these data", "this evaluation", *(number(value, 2) for value in own), style="bold")
     return table
-
-
-def _by_base(found: Mapping[str, Interval], base: str) -> Interval | None:
-    return next((interval for name, interval in found.items() if name.split("[")[0] == base), None)
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
@@ -154,6 +152,7 @@ def as_json(
             }
             for name, interval in found.items()
         },
+        "failed": sum(bool(row.failure) or row.figures.get("faces found") == 0 for row in rows),
         "whole": {name: {"value": value, "unit": figure(name).unit} for name, value in whole.items()},
         "clips": [
             {

@@ -13,7 +13,8 @@ from fctfg.troubles import Troubles
 
 
 def log_to_run(folder: Path, split: str, content: Mapping[str, Any]) -> None:
-    """Log means and their intervals as `test/SSIM`, `test/SSIM_low`, `test/SSIM_high`, and figures of the whole.
+    """Log means and their intervals as `test/SSIM`, `test/SSIM_low`, `test/SSIM_high`, and figures of the whole; of
+    cross-driving as `test_cross/...`.
 
     Whatever W&B does, the evaluation stands: failures are said.
 
@@ -25,6 +26,8 @@ def log_to_run(folder: Path, split: str, content: Mapping[str, Any]) -> None:
     if not ((folder / "wandb_id.txt").is_file() and (folder / "config.yaml").is_file()):
         return
     project = yaml.safe_load((folder / "config.yaml").read_text()).get("wandb_project", "fctfg")
+    protocol = content["made_with"]["protocol"]
+    split = split if protocol == "reconstruction" else f"{split}_{protocol}"
     values = {f"{split}/{name}": value["value"] for name, value in content["whole"].items()}
     for name, value in content["figures"].items():
         values |= {f"{split}/{name}": value["mean"], f"{split}/{name}_low": value["low"]}

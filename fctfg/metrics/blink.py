@@ -55,13 +55,13 @@ def blinks(ratio: npt.NDArray[np.floating]) -> list[int]:
         return []
     closed = np.nan_to_num(ratio, nan=np.inf) < CLOSED * np.median(known)
     edges = np.flatnonzero(np.diff(np.r_[False, closed, False].astype(np.int8)))
-    found: list[int] = []
-    last = -GAP
-    for begin, end in edges.reshape(-1, 2):  # first frame of a run, and the one after its last
-        if end - begin <= LONGEST and begin - last >= GAP:
-            found.append(int(begin + np.argmin(ratio[begin:end])))
-        last = end
-    return found
+    runs: list[list[int]] = []
+    for begin, end in edges.reshape(-1, 2).tolist():  # first frame of a run, and the one after its last
+        if runs and begin - runs[-1][1] < GAP:
+            runs[-1][1] = end
+        else:
+            runs.append([begin, end])
+    return [begin + int(np.nanargmin(ratio[begin:end])) for begin, end in runs if end - begin <= LONGEST]
 
 
 def blink_f1(made: Sequence[int], driver: Sequence[int], tolerance: int = 2) -> float:

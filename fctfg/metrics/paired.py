@@ -28,9 +28,9 @@ def compare(
     """Paired comparison of one metric of two methods over the same clips.
 
     p is that of the signed-rank test of Wilcoxon (1945), two-sided, with clips of no difference left out of the ranks:
-    exact for up to 50 clips without ties, by the normal approximation else. It asks whether the differences lie
-    symmetrically around zero. With n clips it cannot fall below 2^(1 - n): fewer than six never reach 0.05. The
-    interval is that of the mean difference, by `confidence_interval`.
+    exact for up to 50 clips without ties, otherwise by permutations or the normal approximation, as scipy does. It asks
+    whether the differences lie symmetrically around zero. With n clips it cannot fall below 2^(1 - n): fewer than six
+    never reach 0.05. The interval is that of the mean difference, by `confidence_interval`.
 
     Args:
         a: [N], of the one method; NaN = not measured.
