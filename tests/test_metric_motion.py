@@ -128,9 +128,10 @@ def test_blinks_are_runs_of_closed_eyes() -> None:
     ratio[50:53] = 0.1
     ratio[70:90] = 0.05  # asleep
     assert blinks(ratio) == [22, 50]
-    ratio[26] = 0.01
-    assert blinks(ratio) == [26, 50]  # the most closed frame of both runs
-    assert blinks(0.5 * ratio) == [26, 50]  # narrow eyes are not closed ones
+    assert blinks(0.5 * ratio) == [22, 50]  # narrow eyes are not closed ones
+    flutter = np.full(60, 0.3)
+    flutter[20:34] = flutter[36:50] = 0.05
+    assert blinks(flutter) == []  # both together are too long
     assert blinks(np.full(10, np.nan)) == []
 
 
