@@ -151,7 +151,7 @@ def _evaluate(
         notes=list(notes),
         seconds=round(time.perf_counter() - start, 1),
         seconds_per_clip=_parts(rows),
-        peak_memory_mb=round(max(peak_resident(), *(one.measured.memory for one in done if one.measured)) / 1e6),
+        peak_memory_mb=round(max([peak_resident(), *(one.measured.memory for one in done if one.measured)]) / 1e6),
     )
     content = as_json(rows, found, whole, told)
     write_json(out / "results.json", content)

@@ -290,7 +290,7 @@ def _again(content: Mapping[str, Any]) -> Block:
     if "data" in told:
         pairs += [("data", f"{told['data']['folder']}, split {told['data']['split']}, hash {told['data']['hash']}")]
     pairs += [("pictures", f"{told['size']} px, {told['fps']} a second, crop: {told['crop']}")]
-    pairs += [("took", f"{told['seconds']} s, {told['peak_memory_mb']} MB at most in the main process")]
+    pairs += [("took", f"{told['seconds']} s, {told['peak_memory_mb']} MB at most in a process")]
     parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in told["seconds_per_clip"].items())
     pairs += [("a clip took", parts)]
     pairs += [(name, str(value)) for name, value in told["tools"].items()]
