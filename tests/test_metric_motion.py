@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fctfg.data.scores.faces import TEMPLATE, head_pose, rotation_matrix
+from fctfg.data.scores.faces import TEMPLATE, head_pose, mouth_opening, rotation_matrix
 from fctfg.demo_corpus import root, truth
 from fctfg.evaluation.faces import Seen, enlarged
 from fctfg.evaluation.motion import motion_figures, pose_track
@@ -15,6 +15,7 @@ from fctfg.metrics.blink import blink_f1, blinks, eye_aspect_ratio
 from fctfg.metrics.control import moved, spread
 from fctfg.metrics.expression import RIGID, UPPER, expression_error, expression_track
 from fctfg.metrics.gaze import gaze_error, gaze_track
+from fctfg.metrics.jaw import pearson
 from fctfg.metrics.jitter import jitter
 from fctfg.metrics.landmark_distance import landmark_distance
 from fctfg.metrics.pose_error import pose_error
@@ -80,13 +81,14 @@ def test_poses_are_smoothed_around_lost_faces() -> None:
 
 def test_head_pose_blinks_and_jaw_are_those_that_were_rendered() -> None:
     """Of the embedded test people, by dlib's landmarks; poses less each clip's mean error, which is the person's."""
-    detector, poses, truths, matched, counted = DlibDetector(), [], [], 0.0, 0
+    detector, poses, truths, jaws, matched, counted = DlibDetector(), [], [], [], 0.0, 0
     for path in sorted((root() / "test").glob("*/*.mp4")):
         seen, true = Seen(detector), truth(path)
         for frame in read_frames(path):
             seen.update(enlarged(frame))
         landmarks = seen.landmarks()
         pose, rendered = pose_track(landmarks), np.stack([true[name] for name in ("yaw", "pitch", "roll")], 1)
+        jaws.append(pearson(mouth_opening(landmarks), true["jaw"]))
         poses.append(pose - pose.mean(0))
         truths.append(rendered - rendered.mean(0))
         closed = np.flatnonzero(np.diff(np.r_[False, true["blink"] > 0.5, False].astype(int))).reshape(-1, 2)
@@ -99,6 +101,7 @@ def test_head_pose_blinks_and_jaw_are_those_that_were_rendered() -> None:
     correlations = [np.corrcoef(pose[:, axis], rendered[:, axis])[0, 1] for axis in range(3)]
     assert correlations[0] > 0.9 and correlations[2] > 0.9 and correlations[1] > 0.8
     assert 2 * matched / counted > 0.85
+    assert np.mean(jaws) > 0.7
 
 
 # -------------------------------------------------------------------------------------------------------------- blinks
