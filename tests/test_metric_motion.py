@@ -99,7 +99,7 @@ def test_head_pose_blinks_and_jaw_are_those_that_were_rendered() -> None:
     pose, rendered = np.concatenate(poses), np.concatenate(truths)
     assert np.abs(pose - rendered).mean(0).max() < 2  # degrees
     correlations = [np.corrcoef(pose[:, axis], rendered[:, axis])[0, 1] for axis in range(3)]
-    assert correlations[0] > 0.9 and correlations[2] > 0.9 and correlations[1] > 0.8
+    assert min(correlations) > 0.9
     assert 2 * matched / counted > 0.85
     assert np.mean(jaws) > 0.7
 
