@@ -6,8 +6,8 @@
     fctfg evaluate --pair OUT/still VIDEOS --out OUT/evaluation/still
     fctfg compare OUT/evaluation/real OUT/evaluation/swapped OUT/evaluation/still
 
-`real` holds the videos themselves, written again: the best that a method can reach. `swapped` has each with the sound of
-the next: nothing but lip-sync should suffer. `still` shows the first frame all the time, with the right sound.
+`real` holds the videos themselves, written again: the best that a method can reach. `swapped` has each with the sound
+of the next: nothing but lip-sync should suffer. `still` shows the first frame all the time, with the right sound.
 """
 
 from __future__ import annotations
