@@ -15,7 +15,7 @@ from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
 from fctfg.held_out import compare_frames, enlarged, measured_jaw, rendered_jaw
 from fctfg.media import FPS, SAMPLE_RATE, read_frames, write_image, write_video
-from fctfg.metrics.jaw import pearson
+from fctfg.metrics.correlation import pearson
 
 Generate = Callable[[Path, Path, Path, Path], None]
 """Generates a video from portrait, sound and driver: `generate(portrait, audio, driver, video)`."""

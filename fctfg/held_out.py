@@ -16,9 +16,10 @@ from fctfg.data.shards import ClipReader
 from fctfg.demo_corpus import truth
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
+from fctfg.faces.openings import mouth_opening
 from fctfg.inference import TalkingFace
 from fctfg.media import FPS, SAMPLE_RATE
-from fctfg.metrics.jaw import measure_jaw_opening, pearson
+from fctfg.metrics.correlation import pearson
 from fctfg.metrics.psnr import psnr
 from fctfg.metrics.ssim import ssim
 from fctfg.ops.mouth import transplant_mouth
@@ -33,8 +34,13 @@ def enlarged(frame: np.ndarray, size: int = SHOWN_SIZE) -> np.ndarray:
 
 
 def measured_jaw(frames: Iterable[np.ndarray], detector: DlibDetector) -> np.ndarray:
-    """Jaw opening of the face in each frame, uint8 [H, W, 3]: float64 [T], NaN where no face was found."""
-    return measure_jaw_opening(map(enlarged, frames), detector)
+    """Mouth opening of the largest face in each frame, uint8 [H, W, 3]: float64 [T], NaN where no face was found."""
+    landmarks = []
+    for picture in map(enlarged, frames):
+        faces = detector.detect(picture)
+        nobody = np.full((68, 2), np.nan, np.float32)
+        landmarks.append(detector.landmarks68(picture, faces[0].box) if faces else nobody)
+    return mouth_opening(np.stack(landmarks))
 
 
 def rendered_jaw(corpus: Path, clip: Clip) -> np.ndarray:

@@ -55,7 +55,7 @@ def train(out: Path, run: str, configs: tuple[str, ...], epochs: int, batches: i
 
 @torch.no_grad()
 def measure_codes(run: Path, data: ClipReader, clips: Sequence[Clip]) -> dict[str, float]:
-    """`orthogonality` and `cosine`: both forms of the loss, mean of clips driven by themselves (two seconds of each)."""
+    """`orthogonality` and `cosine`: the loss in both forms, mean of clips driven by themselves (two seconds)."""
     network, rows = TalkingFace.from_pretrained(run).model, []
     for clip in clips:
         frames = to_images(data.whole(clip))[:50]

@@ -1,4 +1,4 @@
-"""Fits the rigid face template of fctfg/data/scores/faces.py to a rendered corpus, and measures it on held-out people.
+"""Fits the rigid face template of fctfg/faces/head_pose.py to a rendered corpus, and measures it on held-out people.
 
     python scripts/fit_face_template.py [--corpus FOLDER]
 
@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fctfg.data.scores.faces import RIGID, eye_aspect_ratio, head_pose, mouth_opening, rotation_matrix
 from fctfg.demo_corpus import root, truth
 from fctfg.faces.detector import DlibDetector
+from fctfg.faces.head_pose import RIGID, head_pose, rotation_matrix
+from fctfg.faces.openings import eye_aspect_ratio, mouth_opening
 from fctfg.media import read_frames
-from fctfg.metrics.jaw import pearson
+from fctfg.metrics.correlation import pearson
 
 ROUNDS = 30  # of the alternation
 EYE_CORNERS = RIGID.index(36), RIGID.index(45)

@@ -28,7 +28,7 @@ from fctfg.held_out import (
     summary,
 )
 from fctfg.inference import TalkingFace
-from fctfg.metrics.jaw import pearson
+from fctfg.metrics.correlation import pearson
 
 
 def test_frames_against_themselves_and_against_the_copied_source() -> None:

@@ -5,17 +5,18 @@ import math
 import numpy as np
 import pytest
 
-from fctfg.data.scores.faces import TEMPLATE, head_pose, mouth_opening, rotation_matrix
 from fctfg.demo_corpus import root, truth
 from fctfg.evaluation.faces import Seen, enlarged
 from fctfg.evaluation.motion import motion_figures, pose_track
 from fctfg.faces.detector import DlibDetector
+from fctfg.faces.head_pose import RIGID, TEMPLATE, head_pose, rotation_matrix
+from fctfg.faces.openings import eye_aspect_ratio, mouth_opening
 from fctfg.media import read_frames
-from fctfg.metrics.blink import blink_f1, blinks, eye_aspect_ratio
+from fctfg.metrics.blink import blink_f1, blinks
 from fctfg.metrics.control import moved, spread
-from fctfg.metrics.expression import RIGID, UPPER, expression_error, expression_track
+from fctfg.metrics.correlation import pearson
+from fctfg.metrics.expression import UPPER, expression_error, expression_track
 from fctfg.metrics.gaze import gaze_error, gaze_track
-from fctfg.metrics.jaw import pearson
 from fctfg.metrics.jitter import jitter
 from fctfg.metrics.landmark_distance import landmark_distance
 from fctfg.metrics.pose_error import pose_error
@@ -116,12 +117,6 @@ def eyes(ratios: np.ndarray) -> np.ndarray:
         landmarks[:, first : first + 6, 0] = x
         landmarks[:, first : first + 6, 1] = 50 + up * 10 * ratios[:, None]
     return landmarks
-
-
-def test_the_eye_aspect_ratio_is_height_over_width() -> None:
-    ratios = np.array([0.3, 0.2, 0.05])
-    np.testing.assert_allclose(eye_aspect_ratio(eyes(ratios)), ratios)
-    np.testing.assert_allclose(eye_aspect_ratio(3 * eyes(ratios) + 5), ratios)
 
 
 def test_blinks_are_runs_of_closed_eyes() -> None:
@@ -239,11 +234,15 @@ def test_what_moves_is_told_by_place() -> None:
     landmarks[:, 48:68] = np.linspace([100, 180], [140, 200], 20)
     other = one.copy()
     other[:, 170:211, 80:161] = 40  # exactly the mouth's box and its margin
-    found = moved(one, other, landmarks)
+    found = moved(one, other, (landmarks, landmarks))
     assert found.mouth == pytest.approx(40, rel=0.06) and found.elsewhere == pytest.approx(0, abs=0.1)
+    lower = landmarks + np.array([0.0, 60.0])  # the other's mouth is wide open: the region is that of both
+    other[:, 211:281] = 40
+    found = moved(one, other, (landmarks, lower))
+    assert found == moved(other, one, (lower, landmarks)) and found.elsewhere < 15 < found.mouth
     other[:] = 7
-    assert moved(one, other, landmarks) == pytest.approx((7, 7))
-    assert math.isnan(moved(one, other, np.full_like(landmarks, np.nan)).mouth)
+    assert moved(one, other, (landmarks, landmarks)) == pytest.approx((7, 7))
+    assert math.isnan(moved(one, other, (landmarks, np.full_like(landmarks, np.nan))).mouth)
 
 
 def test_spread_is_the_mean_deviation() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from fctfg.metrics.jaw import jaw_opening, measure_jaw_opening, pearson
+from fctfg.metrics.correlation import pearson
 from fctfg.metrics.psnr import psnr
 from fctfg.metrics.ssim import ssim
 from fctfg.metrics.sync_accuracy import sync_accuracy, two_way_accuracy
@@ -74,43 +74,7 @@ def test_ssim_against_a_numpy_computation() -> None:
     assert value.item() == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-7)  # where the window fits
 
 
-# ---- jaw opening
-
-
-def landmarks(opening: float, eye_distance: float = 100.0) -> np.ndarray:
-    """68 points of a schematic face whose lips are `opening` eye distances apart."""
-    points = np.zeros((68, 2))
-    for eye, x in ((range(36, 42), -0.5), (range(42, 48), 0.5)):
-        angles = np.linspace(0, 2 * np.pi, 6, endpoint=False)
-        points[list(eye)] = np.stack([x + 0.1 * np.cos(angles), 0.05 * np.sin(angles)], 1)
-    for i, (upper, lower) in enumerate(((61, 67), (62, 66), (63, 65))):
-        points[upper] = (0.1 * (i - 1), 1.0 - opening / 2)
-        points[lower] = (0.1 * (i - 1), 1.0 + opening / 2)
-    return points * eye_distance
-
-
-@pytest.mark.parametrize("opening", [0.0, 0.1, 0.5])
-def test_jaw_opening_of_a_schematic_face(opening: float) -> None:
-    assert jaw_opening(landmarks(opening)) == pytest.approx(opening)
-
-
-def test_jaw_opening_does_not_depend_on_place_size_or_roll() -> None:
-    angle = np.deg2rad(25)
-    roll = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    points = np.stack([landmarks(0.3), 0.2 * landmarks(0.3) + 40, landmarks(0.3) @ roll.T])
-    np.testing.assert_allclose(jaw_opening(points), 0.3)
-
-
-def test_jaw_opening_refuses_other_landmarks() -> None:
-    with pytest.raises(ValueError, match="68"):
-        jaw_opening(np.zeros((5, 2)))
-
-
-def test_jaw_opening_of_a_frame_without_a_face_is_nan() -> None:
-    from fctfg.faces.detector import DlibDetector
-
-    values = measure_jaw_opening([np.zeros((96, 96, 3), np.uint8)], DlibDetector())
-    assert values.shape == (1,) and np.isnan(values[0])
+# ---- correlation
 
 
 def test_pearson_against_scipy_and_closed_forms() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fctfg.data.scores.faces import head_pose, mouth_opening
 from fctfg.faces.boxes import Floats
-from fctfg.metrics.blink import blink_f1, blinks, eye_aspect_ratio
+from fctfg.faces.head_pose import head_pose
+from fctfg.faces.openings import eye_aspect_ratio, mouth_opening
+from fctfg.metrics.blink import blink_f1, blinks
+from fctfg.metrics.correlation import pearson
 from fctfg.metrics.expression import expression_error
-from fctfg.metrics.jaw import pearson
 from fctfg.metrics.jitter import jitter
 from fctfg.metrics.landmark_distance import landmark_distance
 from fctfg.metrics.pose_error import pose_error
@@ -67,7 +68,7 @@ def motion_figures(
         (figures by name, NaN where they cannot be told; curves by name, [T]).
     """
     openings = {name: mouth_opening(each) for name, each in (("made", made), ("shown", driver))}
-    curves = {f"opening {name}": each for name, each in openings.items()}
+    curves = {f"opening {name}": each.astype(np.float32) for name, each in openings.items()}
     late, early = made[skipped:], driver[skipped:]
     figures: dict[str, float] = {}
     if is_reference:

@@ -34,7 +34,7 @@ from fctfg.evaluation.studies import study
 from fctfg.evaluation.summary import Row
 from fctfg.inference import TalkingFace
 
-FORMAT = 2  # of what is kept; a change of any definition makes another one
+FORMAT = 3  # of what is kept; a change of any definition makes another one
 TOOLS = ("torch", "torchmetrics", "numpy", "scipy", "av", "dlib-bin")
 
 

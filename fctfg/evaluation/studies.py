@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fctfg.data.scores.faces import head_pose, mouth_opening
 from fctfg.data.shards import ClipReader
 from fctfg.evaluation.cases import Drive
 from fctfg.evaluation.faces import Seen, enlarged
@@ -13,10 +12,12 @@ from fctfg.evaluation.judges import Judges
 from fctfg.evaluation.motion import pose_track
 from fctfg.evaluation.recursion import recursion
 from fctfg.faces.boxes import Floats, Pixels
+from fctfg.faces.head_pose import head_pose
+from fctfg.faces.openings import mouth_opening
 from fctfg.inference import TalkingFace
 from fctfg.media import FPS, SAMPLE_RATE
 from fctfg.metrics.control import moved, spread
-from fctfg.metrics.jaw import pearson
+from fctfg.metrics.correlation import pearson
 from fctfg.metrics.pose_error import pose_error
 from fctfg.ops.pixels import to_images, to_pixels
 
@@ -59,7 +60,7 @@ def study(
     )
     tracks = [_landmarks(frames, judges) for frames in (plain, spoken, driven)]
     scale = plain.shape[1] / enlarged(plain[0]).shape[0]
-    change = moved(plain, spoken, tracks[0] * scale)
+    change = moved(plain, spoken, (tracks[0] * scale, tracks[1] * scale))
     pose = pose_error(pose_track(tracks[1]), pose_track(tracks[0]))
     openings = [mouth_opening(track) for track in tracks]
     figures |= {

@@ -7,34 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-_EYES = np.arange(36, 48).reshape(2, 6)  # corner, two of the upper lid, corner, two of the lower lid
 CLOSED = 0.6  # of the open eye's ratio, below which an eye is closed
 LONGEST = 15  # frames (0.6 s): eyes that stay closed longer are not a blink
 GAP = 5  # frames: runs that are nearer to each other are one blink, whose landmarks jumped
-
-
-def eye_aspect_ratio(landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """How far the eyes are open, each height over its width.
-
-    EAR = (|p2 - p6| + |p3 - p5|) / (2 |p1 - p4|)        (Soukupova and Cech 2016, Eq. 1)
-
-    Args:
-        landmarks: [T, 68, 2], iBUG 300-W order, any unit, NaN where no face was found.
-
-    Returns:
-        [T], the mean of both eyes: about 0.3 open, 0.1 closed; NaN where no face was found.
-
-    Raises:
-        ValueError: another shape.
-    """
-    if landmarks.ndim != 3 or landmarks.shape[1:] != (68, 2):
-        raise ValueError(f"eye_aspect_ratio needs [T, 68, 2], got {list(landmarks.shape)}")
-    p = landmarks.astype(np.float64)[:, _EYES]  # [T, 2, 6, 2]
-    upper, lower = p[:, :, [1, 2]], p[:, :, [5, 4]]
-    height = np.linalg.norm(upper - lower, axis=-1).sum(-1)
-    width = np.linalg.norm(p[:, :, 0] - p[:, :, 3], axis=-1)
-    ratio: npt.NDArray[np.float64] = (height / (2 * width)).mean(1)
-    return ratio
 
 
 def blinks(ratio: npt.NDArray[np.floating]) -> list[int]:
@@ -46,7 +21,7 @@ def blinks(ratio: npt.NDArray[np.floating]) -> list[int]:
     recall 0.97, F1 0.97 within 2 frames.
 
     Args:
-        ratio: [T], of `eye_aspect_ratio`; frames without a face end a run.
+        ratio: [T], of `faces.openings.eye_aspect_ratio`; frames without a face end a run.
 
     Returns:
         Ascending frame numbers; empty where no frame has a face.

@@ -23,32 +23,36 @@ class Moved(NamedTuple):
     elsewhere: float
 
 
-def moved(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.floating]) -> Moved:
+def moved(
+    one: npt.NDArray[np.uint8],
+    other: npt.NDArray[np.uint8],
+    landmarks: tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]],
+) -> Moved:
     """Where two results differ.
 
-    With other sound and the same driver, only the mouth should. The region is the box of the mouth's 20 landmarks in
-    the first result, grown by half its width and height to each side.
+    With other sound and the same driver, only the mouth should. The region is the box around the mouth's 20 landmarks
+    of both results, grown by half its width and height to each side.
 
     Args:
         one: uint8 [T, H, W, 3].
         other: the same shape.
-        landmarks: [T, 68, 2] of `one` in pixels, NaN where no face was found.
+        landmarks: of `one` and of `other`, [T, 68, 2] in pixels, NaN where no face was found.
 
     Returns:
-        Both means; NaN where no frame has a face.
+        Both means, over the frames in which both have a face; NaN where there is none.
 
     Raises:
         ValueError: the shapes differ.
     """
-    if one.shape != other.shape or landmarks.shape != (len(one), 68, 2):
-        raise ValueError(
-            f"moved needs two [T, H, W, 3] and [T, 68, 2], got {one.shape}, {other.shape}, {landmarks.shape}"
-        )
-    there = np.isfinite(landmarks).all((1, 2))
+    shapes = [each.shape for each in (one, other, *landmarks)]
+    if one.shape != other.shape or shapes[2:] != [(len(one), 68, 2)] * 2:
+        raise ValueError(f"moved needs two [T, H, W, 3] and two [T, 68, 2], got {', '.join(map(str, shapes))}")
+    mouths = np.concatenate([each[:, _MOUTH] for each in landmarks], axis=1)  # [T, 40, 2]
+    there = np.isfinite(mouths).all((1, 2))
     if not there.any():
         return Moved(np.nan, np.nan)
     difference = np.abs(one[there].astype(np.int16) - other[there]).mean(-1)  # [n, H, W]
-    low, high = landmarks[there][:, _MOUTH].min(1), landmarks[there][:, _MOUTH].max(1)  # [n, 2]
+    low, high = mouths[there].min(1), mouths[there].max(1)  # [n, 2]
     margin = _MARGIN * (high - low)
     low, high = (low - margin)[:, :, None, None], (high + margin)[:, :, None, None]
     y, x = np.indices(difference.shape[1:]) + 0.5

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-RIGID = (0, 1, 15, 16, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45)  # what expressions move least
+from fctfg.faces.head_pose import RIGID
+from fctfg.faces.openings import EYES
+
 UPPER = (*range(17, 27), 37, 38, 40, 41, 43, 44, 46, 47)  # brows and lids
-_LEFT_EYE, _RIGHT_EYE = slice(36, 42), slice(42, 48)
 
 
 def expression_track(landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
@@ -35,7 +36,7 @@ def expression_track(landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.floa
     points = points - points[:, RIGID].mean(1, keepdims=True)
     # least squares for each frame: its rigid points times a 2 x 2 matrix are those of the first frame
     points = points @ (np.linalg.pinv(points[:, RIGID]) @ points[0, RIGID])
-    across = points[:, _RIGHT_EYE].mean((0, 1)) - points[:, _LEFT_EYE].mean((0, 1))
+    across = points[:, EYES[1]].mean((0, 1)) - points[:, EYES[0]].mean((0, 1))
     upright = np.array([[across[0], -across[1]], [across[1], across[0]]]) / (across @ across)
     upper = points[:, UPPER] @ upright
     found[there] = upper - upper.mean(0)

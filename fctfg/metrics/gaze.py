@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-_EYES = np.arange(36, 48).reshape(2, 6)  # corner, two of the upper lid, corner, two of the lower lid
+from fctfg.faces.openings import EYES
+
 _ACROSS, _DOWN = 24, 12  # samples of an eye
 _CLOSED = 0.1  # height of an eye over its width, below which nothing is seen of the pupil
 _SHARP = 4  # power by which the darkest samples count most
@@ -38,7 +39,7 @@ def gaze_track(pictures: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.floati
     there = np.flatnonzero(np.isfinite(landmarks).all((1, 2)))
     if not len(there):
         return found
-    points = torch.from_numpy(landmarks[there][:, _EYES].astype(np.float32)).flatten(0, 1)  # [2 n, 6, 2]
+    points = torch.from_numpy(landmarks[there][:, EYES].astype(np.float32)).flatten(0, 1)  # [2 n, 6, 2]
     grey = torch.from_numpy(np.ascontiguousarray(pictures[there])).float().mean(-1)[:, None]  # [n, 1, S, S]
     center, along = (points[:, 0] + points[:, 3]) / 2, points[:, 3] - points[:, 0]
     across = torch.stack([-along[:, 1], along[:, 0]], 1)  # downwards in the picture

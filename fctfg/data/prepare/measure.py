@@ -12,12 +12,13 @@ from fctfg.data.prepare.look import Seen, stretch
 from fctfg.data.prepare.plan import Plan
 from fctfg.data.prepare.settings import Settings
 from fctfg.data.scores.duplicates import PRINT_FRAMES, clip_print
-from fctfg.data.scores.faces import eye_aspect_ratio, head_pose, mouth_opening
 from fctfg.data.scores.identity import agreement
 from fctfg.data.scores.pictures import changes, exposure, frozen, sharpness
 from fctfg.data.scores.sound import bandwidth, clipping_share, loudness, silence_ratio, speech_likeness
 from fctfg.data.scores.sync import CHANCE, MIN_FRAMES, SAMPLES, SyncExpert, audio_video_offset, sync_expert
 from fctfg.data.scores.sync_choice import SyncChoice, cut_mouths
+from fctfg.faces.head_pose import head_pose
+from fctfg.faces.openings import eye_aspect_ratio, mouth_opening
 from fctfg.faces.recogniser import DlibRecogniser
 from fctfg.faces.track import boxes_of, landmarks_of
 from fctfg.media import Samples

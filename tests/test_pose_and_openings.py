@@ -5,18 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from fctfg.data.scores.faces import (
-    RIGID,
-    TEMPLATE,
-    eye_aspect_ratio,
-    head_pose,
-    mouth_opening,
-    rotation_matrix,
-)
 from fctfg.demo_corpus import root, truth
 from fctfg.faces.detector import DlibDetector
+from fctfg.faces.head_pose import RIGID, TEMPLATE, head_pose, rotation_matrix
+from fctfg.faces.openings import eye_aspect_ratio, mouth_opening
 from fctfg.media import read_frames
-from fctfg.metrics.jaw import jaw_opening
 
 POSES = np.array(
     [[0, 0, 0], [25, 0, 0], [-40, 0, 0], [0, 20, 0], [0, -20, 0], [0, 0, 30], [15, 8, -12], [-20, -9, 170]]
@@ -91,8 +84,28 @@ def test_openings_follow_the_truth(seen: dict[str, np.ndarray]) -> None:
     assert np.corrcoef(eye_aspect_ratio(seen["landmarks"]), seen["blink"])[0, 1] < -0.7
 
 
-def test_mouth_opening_is_the_jaw_measure_of_the_evaluation(seen: dict[str, np.ndarray]) -> None:
-    np.testing.assert_allclose(mouth_opening(seen["landmarks"]), jaw_opening(seen["landmarks"]), rtol=1e-6)
+def schematic(opening: float, eye_distance: float = 100.0) -> np.ndarray:
+    """68 points of a schematic face whose lips are `opening` eye distances apart."""
+    points = np.zeros((68, 2))
+    for eye, x in ((range(36, 42), -0.5), (range(42, 48), 0.5)):
+        angles = np.linspace(0, 2 * np.pi, 6, endpoint=False)
+        points[list(eye)] = np.stack([x + 0.1 * np.cos(angles), 0.05 * np.sin(angles)], 1)
+    for i, (upper, lower) in enumerate(((61, 67), (62, 66), (63, 65))):
+        points[upper] = (0.1 * (i - 1), 1.0 - opening / 2)
+        points[lower] = (0.1 * (i - 1), 1.0 + opening / 2)
+    return points * eye_distance
+
+
+@pytest.mark.parametrize("opening", [0.0, 0.1, 0.5])
+def test_mouth_opening_of_a_schematic_face(opening: float) -> None:
+    assert mouth_opening(schematic(opening)[None])[0] == pytest.approx(opening)
+
+
+def test_mouth_opening_does_not_depend_on_place_size_or_roll() -> None:
+    angle = np.deg2rad(25)
+    roll = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = np.stack([schematic(0.3), 0.2 * schematic(0.3) + 40, schematic(0.3) @ roll.T])
+    np.testing.assert_allclose(mouth_opening(points), 0.3)
 
 
 @pytest.mark.parametrize("measure", [mouth_opening, eye_aspect_ratio])
