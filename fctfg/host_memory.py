@@ -3,6 +3,7 @@
 import ctypes
 import re
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's mallopt
@@ -34,8 +35,14 @@ def give_back_freed_memory() -> None:
 
 
 def peak_resident() -> int:
-    """Most memory that this process has had so far, bytes."""
+    """Most memory that this process has had so far, bytes; since `forget_peak` where that was called."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def forget_peak() -> None:
+    """Let `peak_resident` count from now on (Linux, 10 microseconds); elsewhere it goes on."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def available_memory(control_group: Path = Path("/sys/fs/cgroup")) -> int:

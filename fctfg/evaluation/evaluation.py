@@ -17,9 +17,10 @@ from fctfg.data.manifest import read_manifest
 from fctfg.errors import FctfgError
 from fctfg.evaluation.cases import Case, Protocol, drives, pairs
 from fctfg.evaluation.judges import JudgeChoice, Judges
+from fctfg.evaluation.measure import Measurement
 from fctfg.evaluation.report import write_evaluation
 from fctfg.evaluation.run import Setup, evaluate, made_with
-from fctfg.evaluation.summary import Row, as_json, intervals, print_tables, write_csv
+from fctfg.evaluation.summary import Row, as_json, cost, intervals, print_tables, write_csv
 from fctfg.evaluation.tracking import log_to_run
 from fctfg.evaluation.whole import whole_figures
 from fctfg.host_memory import peak_resident
@@ -151,12 +152,13 @@ def _evaluate(
         notes=list(notes),
         seconds=round(time.perf_counter() - start, 1),
         seconds_per_clip=_parts(rows),
-        peak_memory_mb=round(max([peak_resident(), *(one.measured.memory for one in done if one.measured)]) / 1e6),
+        peak_memory_mb=_memory([one.measured for one in done if one.measured]),
     )
     content = as_json(rows, found, whole, told)
     write_json(out / "results.json", content)
     write_csv(out / "clips.csv", rows)
     print_tables(title, rows, found, whole, judges.missing())
+    print(f"took {cost(told)}")
     for note in notes:
         print(note)
     if report:
@@ -177,6 +179,14 @@ def _parts(rows: Sequence[Row]) -> dict[str, float]:
     known = [row.seconds for row in rows if row.seconds]
     names = dict.fromkeys(name for seconds in known for name in seconds)
     return {name: round(sum(seconds.get(name, 0.0) for seconds in known) / len(known), 3) for name in names}
+
+
+def _memory(measured: Sequence[Measurement]) -> dict[str, int]:
+    """The most that any process held during each part, and at all, MB."""
+    parts = dict.fromkeys(name for one in measured for name in one.memory)
+    most = {name: max(one.memory.get(name, 0) for one in measured) for name in parts}
+    most["all"] = max([peak_resident(), *most.values()])
+    return {name: round(value / 1e6) for name, value in most.items()}
 
 
 def _judges_by_hash(choice: JudgeChoice) -> dict[str, str]:

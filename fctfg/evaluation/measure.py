@@ -21,7 +21,7 @@ from fctfg.evaluation.lip_features import LipFeatures
 from fctfg.evaluation.motion import motion_figures
 from fctfg.faces.boxes import Floats, Pixels
 from fctfg.faces.detector import Face
-from fctfg.host_memory import peak_resident
+from fctfg.host_memory import forget_peak, peak_resident
 from fctfg.media import Samples
 from fctfg.metrics.csim import csim
 from fctfg.metrics.gaze import gaze_error, gaze_track
@@ -52,7 +52,7 @@ class Measurement:
         features: float16 [n, D] by name, `made` and `shown`: what a Fréchet distance is computed of.
         seconds: that each part took.
         notes: what somebody who reads the figures has to know.
-        memory: the most that the process has held, bytes.
+        memory: the most that the process has held during each part, bytes.
     """
 
     figures: dict[str, float] = field(default_factory=dict)
@@ -61,16 +61,18 @@ class Measurement:
     features: dict[str, Floats] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    memory: int = 0
+    memory: dict[str, int] = field(default_factory=dict)
 
     @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
-        """Adds the seconds that the block takes to a part."""
+    def part(self, part: str) -> Iterator[None]:
+        """Adds the seconds that the block takes to a part, and notes its memory."""
+        forget_peak()
         start = time.perf_counter()
         try:
             yield
         finally:
             self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+            self.memory[part] = max(self.memory.get(part, 0), peak_resident())
 
 
 class _Pictures:
@@ -219,9 +221,9 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
     gazes: dict[str, list[np.ndarray]] = {"made": [], "shown": []}
     seen = 0
     while True:
-        with found.timed("generation"):
+        with found.part("generation"):
             made = stacked(footage.made, CHUNK)
-        with found.timed("reading"):
+        with found.part("reading"):
             shown = stacked(footage.shown, CHUNK)
         count = min(len(made), len(shown))
         if not count:
@@ -229,26 +231,26 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
         made, shown = made[:count], shown[:count]
         skip = 0 if seen else footage.skipped
         if footage.is_reference and count > skip:
-            with found.timed("pictures"):
+            with found.part("pictures"):
                 pictures.update(made[skip:], shown[skip:])
         for name, part, faces in (("made", made, made_face), ("shown", shown, shown_face)):
-            with found.timed("faces"):
+            with found.part("faces"):
                 gazes[name].append(_gaze(part, faces.update(part), faces.side))
             if judges.features is not None and seen < FEATURE_FRAMES:
-                with found.timed("features"):
+                with found.part("features"):
                     features[name].append(judges.features(part))
         seen += count
     if not seen:
         raise FctfgError("there are no frames to measure")
     landmarks, driving = made_face.landmarks(), shown_face.landmarks()
     frames, there = len(landmarks), np.isfinite(landmarks).all((1, 2))
-    with found.timed("motion"):
+    with found.part("motion"):
         heard = None if footage.sound is None else loudness(footage.sound, frames)
         settings = made_face.side, footage.is_reference, footage.says_drivers, footage.skipped, heard
         moving, found.curves = motion_figures(landmarks, driving, *settings)
-    with found.timed("sync"):
+    with found.part("sync"):
         synced = {} if footage.sound is None else made_face.lip_sync(landmarks, footage.sound)
-    with found.timed("recogniser"):
+    with found.part("recogniser"):
         source = judges.portrait(footage.source)
     found.embeddings = {"made": made_face.vectors(), "shown": shown_face.vectors(), "source": source}
     found.features = {name: np.concatenate(each).astype(np.float16) for name, each in features.items() if each}
@@ -268,5 +270,4 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
         found.notes.append(f"no face was found in {lost} of {frames} frames of the driver")
     if (lost := frames - int(there.sum())) > 0:
         found.notes.append(f"no face was found in {lost} of {frames} frames of the result")
-    found.memory = peak_resident()
     return found

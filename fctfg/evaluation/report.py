@@ -18,7 +18,7 @@ from fctfg.evaluation.figures import ARROWS, PAPER, PUBLISHED, figure
 from fctfg.evaluation.footage import Projector
 from fctfg.evaluation.judges import Judges
 from fctfg.evaluation.run import Done, Setup
-from fctfg.evaluation.summary import Row, number
+from fctfg.evaluation.summary import Row, cost, number
 from fctfg.evaluation.whole import person_vectors
 from fctfg.faces.boxes import Pixels
 from fctfg.histogram import count_bins
@@ -290,8 +290,6 @@ def _again(content: Mapping[str, Any]) -> Block:
     if "data" in told:
         pairs += [("data", f"{told['data']['folder']}, split {told['data']['split']}, hash {told['data']['hash']}")]
     pairs += [("pictures", f"{told['size']} px, {told['fps']} a second, crop: {told['crop']}")]
-    pairs += [("took", f"{told['seconds']} s, {told['peak_memory_mb']} MB at most in a process")]
-    parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in told["seconds_per_clip"].items())
-    pairs += [("a clip took", parts)]
+    pairs += [("took", cost(told))]
     pairs += [(name, str(value)) for name, value in told["tools"].items()]
     return Table(("what", "which"), pairs, words=("which",))

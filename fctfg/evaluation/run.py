@@ -76,7 +76,7 @@ class Setup:
         def work(case: Case) -> Measurement:
             found = measure(projector(case), judges)
             if self.studies and isinstance(case, Drive) and model is not None and reader is not None:
-                with found.timed("studies"):
+                with found.part("studies"):
                     figures, poses = study(case, model, reader, judges)
                     found.figures |= figures
                     found.embeddings |= poses

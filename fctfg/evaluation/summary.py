@@ -111,6 +111,13 @@ def print_tables(
         console.print(f"not measured: {name}: {reason}", highlight=False, markup=False)
 
 
+def cost(made_with: Mapping[str, Any]) -> str:
+    """How long an evaluation took and how much memory, as a whole and by part, in words."""
+    seconds, memory = made_with["seconds_per_clip"], made_with["peak_memory_mb"]
+    parts = ", ".join(f"{name} {value:.1f} s, {memory[name]} MB" for name, value in seconds.items())
+    return f"{made_with['seconds']:.0f} s, a process at most {memory['all']} MB; mean of a clip: {parts}"
+
+
 def _paper(found: Mapping[str, Interval]) -> Table:
     table = Table(title="beside what was published, on other data", title_justify="left")
     for column in ("data", "method", *PAPER):
