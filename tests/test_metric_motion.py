@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from fctfg.demo_corpus import root, truth
-from fctfg.evaluation.faces import Seen, enlarged
+from fctfg.evaluation.faces import Seen
 from fctfg.evaluation.motion import motion_figures, pose_track
 from fctfg.faces.detector import DlibDetector
 from fctfg.faces.head_pose import RIGID, TEMPLATE, head_pose, rotation_matrix
+from fctfg.faces.landmarks import enlarged
 from fctfg.faces.openings import eye_aspect_ratio, mouth_opening
 from fctfg.media import read_frames
 from fctfg.metrics.blink import blink_f1, blinks

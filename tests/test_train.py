@@ -52,6 +52,7 @@ def test_all_six_terms_are_logged_by_the_names_of_their_weights(place: Place) ->
     names = {row.split(",")[1] for row in rows}
     terms = ("orthogonality", "sync", "identity", "reconstruction", "perceptual", "adversarial")
     assert {f"{part}/{term}" for part in ("train", "val") for term in terms} <= names
+    assert {f"val/{name}" for name in ("psnr", "ssim", "lmd_mouth", "lmd_face", "pose_error")} <= names
     assert {row.split(",")[0] for row in rows if row.split(",")[1] == "train/sync"} == {str(i) for i in range(8)}
 
 

@@ -1,22 +1,12 @@
-"""The face in a stream of frames: its landmarks, frame by frame, and what frames without one are."""
+"""The face in a stream of frames: its landmarks, frame by frame."""
 
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
 from fctfg.faces.boxes import Floats, Pixels
 from fctfg.faces.detector import Face, FaceDetector
 from fctfg.faces.track import Track, Tracker, landmarks_of
-
-SIDE = 256  # pixels: what landmarks are looked for in; smaller pictures are enlarged to it
-
-
-def enlarged(frame: Pixels) -> Pixels:
-    """uint8 [S, S, 3], brought to at least 256 px, smoothly."""
-    if frame.shape[0] >= SIDE:
-        return frame
-    return np.asarray(Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
 class Seen:

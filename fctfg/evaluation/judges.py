@@ -12,9 +12,9 @@ import torch
 from fctfg.data.scores.sync import CHANCE, SyncExpert, sync_expert
 from fctfg.data.scores.sync_choice import chance_of, open_sync_expert
 from fctfg.errors import FctfgError
-from fctfg.evaluation.faces import enlarged
 from fctfg.faces.boxes import Floats, Pixels
 from fctfg.faces.detector import DlibDetector
+from fctfg.faces.landmarks import enlarged
 from fctfg.faces.recogniser import DlibRecogniser
 from fctfg.metrics.features import (
     EFFICIENTNET_PACKAGE,

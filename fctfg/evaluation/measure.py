@@ -14,13 +14,14 @@ from torch import Tensor
 from fctfg.data.scores.sync import MIN_FRAMES, MIN_OVERLAP, SAMPLES, audio_video_offset
 from fctfg.data.scores.sync_choice import cut_mouths
 from fctfg.errors import FctfgError
-from fctfg.evaluation.faces import Seen, enlarged
+from fctfg.evaluation.faces import Seen
 from fctfg.evaluation.footage import Footage, stacked
 from fctfg.evaluation.judges import Judges
 from fctfg.evaluation.lip_features import LipFeatures
 from fctfg.evaluation.motion import motion_figures
 from fctfg.faces.boxes import Floats, Pixels
 from fctfg.faces.detector import Face
+from fctfg.faces.landmarks import enlarged
 from fctfg.host_memory import forget_peak, peak_resident
 from fctfg.media import Samples
 from fctfg.metrics.csim import csim

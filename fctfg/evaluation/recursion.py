@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fctfg.evaluation.faces import enlarged
 from fctfg.evaluation.judges import Judges
 from fctfg.faces.boxes import Floats, Pixels
+from fctfg.faces.landmarks import enlarged
 from fctfg.inference import TalkingFace
 from fctfg.media import FPS, SAMPLE_RATE
 from fctfg.metrics.csim import csim

@@ -7,12 +7,13 @@ import torch
 
 from fctfg.data.shards import ClipReader
 from fctfg.evaluation.cases import Drive
-from fctfg.evaluation.faces import Seen, enlarged
+from fctfg.evaluation.faces import Seen
 from fctfg.evaluation.judges import Judges
 from fctfg.evaluation.motion import pose_track
 from fctfg.evaluation.recursion import recursion
 from fctfg.faces.boxes import Floats, Pixels
 from fctfg.faces.head_pose import head_pose
+from fctfg.faces.landmarks import enlarged
 from fctfg.faces.openings import mouth_opening
 from fctfg.inference import TalkingFace
 from fctfg.media import FPS, SAMPLE_RATE

@@ -11,6 +11,7 @@ from PIL import Image
 from fctfg.errors import FctfgError
 from fctfg.faces.boxes import Box, Floats, Pixels
 
+LEAST_SIDE = 256  # pixels: smaller pictures are enlarged to it before faces or landmarks are looked for
 _SIDE = 200  # pixels; a face is brought to this size before its landmarks are read, which are whole pixels in dlib
 
 
@@ -82,3 +83,10 @@ def scaled(rgb: Pixels, scale: float) -> Pixels:
         return np.ascontiguousarray(rgb)
     size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
     return np.array(Image.fromarray(np.ascontiguousarray(rgb)).resize(size, Image.Resampling.BILINEAR))
+
+
+def enlarged(rgb: Pixels) -> Pixels:
+    """A picture uint8 [S, S, 3], brought to at least 256 px, smoothly."""
+    if rgb.shape[0] >= LEAST_SIDE:
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize((LEAST_SIDE, LEAST_SIDE), Image.Resampling.BICUBIC))

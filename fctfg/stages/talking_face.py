@@ -36,6 +36,7 @@ from fctfg.ranges import check_range
 from fctfg.stages import ema
 from fctfg.stages.adversarial import discriminator_gradients, r1_gradients
 from fctfg.stages.base import Stage, mean_terms, say
+from fctfg.stages.landmark_measures import landmark_measures
 from fctfg.stages.networks import Networks
 from fctfg.stages.sync_gate import check_sync_expert
 from fctfg.weights.artifact import build
@@ -120,7 +121,15 @@ class TalkingFaceStage(Stage):
     """
 
     stage = "talking_face"
-    better: ClassVar[dict[str, Literal["min", "max"]]] = {"psnr": "max", "sync": "min"}
+    better: ClassVar[dict[str, Literal["min", "max"]]] = {
+        "psnr": "max",
+        "ssim": "max",
+        "sync": "min",
+        "identity": "min",
+        "perceptual": "min",
+        "lmd_mouth": "min",
+        "pose_error": "min",
+    }
     roles: ClassVar[tuple[str, ...]] = (
         "generator",
         "inversion",
@@ -355,6 +364,9 @@ class TalkingFaceStage(Stage):
         }
         self.log_terms("val", self.terms(batch, output), batch_size=len(fake), prog_bar=True)
         self.log_terms("val", measures, batch_size=count, prog_bar=True)
+        moments = elsewhere.view(batch.driving.shape[:2])[:, FRAMES // 2].nonzero()[:, 0]
+        fake, real, points = (field[moments, FRAMES // 2] for field in (output.frames, batch.driving, batch.points))
+        self.log_terms("val", landmark_measures(fake, real, points), batch_size=len(moments), prog_bar=True)
 
     def exports(self) -> dict[str, nn.Module]:
         judge = "discriminator" if self.discriminator_form == "image" else "video_discriminator"
