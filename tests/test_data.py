@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clip_sets import store, write_set
+from clip_sets import change_column, store, write_set
 from torch.utils.data import default_collate
 
 from fctfg.data.augmentation.pictures import PictureAugment
 from fctfg.data.augmentation.sound import SoundAugment
 from fctfg.data.batch import Batch, to_batch
 from fctfg.data.clip_file import FORMS
+from fctfg.data.datamodule import TalkingData
 from fctfg.data.dataset import FLIP, TalkingClips
 from fctfg.data.loader import BatchLoader
 from fctfg.data.manifest import Clip, read_manifest
@@ -109,6 +110,16 @@ def test_sample_depends_on_seed_epoch_and_index_only(clips: Path) -> None:
     reseeded = TalkingClips(clips, "train", pictures=pictures, sound=sound, seed=1)
     again = [flat(batch(reseeded, key, True)) for key in keys]
     assert not all(torch.equal(a, b) for a, b in zip(forward, again, strict=True))
+
+
+def test_validation_is_the_same_for_every_seed(clips: Path, tmp_path: Path) -> None:
+    """So that runs can be compared, and the mean over several seeds is of one set."""
+    root = shutil.copytree(clips, tmp_path / "clips")
+    change_column(root, "split", lambda person, split: "val" if person == "person2" else split)
+    one, other = (TalkingData(str(root), batch_size=2, val_samples=8, num_workers=0, seed=seed) for seed in (0, 7))
+    assert other.train.seed == 7 and one.val_clips() == other.val_clips()
+    for a, b in zip(one.val_dataloader(), other.val_dataloader(), strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a.frames, b.frames, strict=True)) and torch.equal(a.start, b.start)
 
 
 def test_flip_mirrors_pictures_and_points_alike(clips: Path) -> None:

@@ -41,11 +41,12 @@ class TalkingData(pl.LightningDataModule):
         view: name of a view of the data set (`fctfg data query`); none takes all its clips.
         batches_per_epoch: iterations per epoch; an epoch is a tick, not a pass over the data. Validation, sample
             pictures, export and checkpoint come at its end.
-        val_samples: validation samples (the same at every validation), rounded down to whole batches of all processes,
-            of which there is at least one: no sample is judged twice, and no process waits for another.
+        val_samples: validation samples (the same at every validation and for every seed), rounded down to whole batches
+            of all processes, of which there is at least one: no sample is judged twice, and no process waits for
+            another.
         num_workers: threads that read ahead; 0 reads when a batch is needed.
         centered_mel: set from `networks.centered_mel`.
-        seed: set from the run's seed.
+        seed: set from the run's seed; of the training samples.
 
     Raises:
         ValueError: a number is too small.
@@ -82,7 +83,7 @@ class TalkingData(pl.LightningDataModule):
         changes = training_pictures(pictures or PictureAugment(), augment, flip)
         heard = (sound or SoundAugment()) if augment else None
         self.train = TalkingClips(root, "train", frames, decoys, changes, heard, centered_mel, view, seed)
-        self.val = TalkingClips(root, "val", frames, decoys, centered_mel=centered_mel, view=view, seed=seed)
+        self.val = TalkingClips(root, "val", frames, decoys, centered_mel=centered_mel, view=view)  # whatever the seed
         self.hash = self.train.manifest.hash
         self.licences = sorted(licence or "not said" for licence in self.train.licences)
 
