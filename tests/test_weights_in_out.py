@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from published_files import save, state
 from safetensors.torch import load_file
 from test_arcface_onnx import network as onnx_network
 from torch import Tensor, nn
-from torchvision.models import alexnet, vgg16
 from torchvision.models.vgg import cfgs, make_layers
 from trained_runs import equal
 
@@ -370,50 +367,6 @@ def test_vgg19_gives_torchvisions_features(vgg_file: tuple[Path, nn.Sequential],
         torch.testing.assert_close(got, want)
     assert "vgg19.pth" in vgg.description
     assert not vgg.train().training and not any(p.requires_grad for p in vgg.parameters())
-
-
-@pytest.mark.parametrize(("trunk", "make"), [("alex", alexnet), ("vgg", vgg16)])
-def test_lpips_is_that_of_the_package(tmp_path: Path, trunk: str, make: Callable[[], nn.Module]) -> None:
-    """The trunk of a file with the package's heads, against the package with the same trunk."""
-    import lpips
-
-    torch.manual_seed(0)
-    content = {key: value for key, value in make().state_dict().items() if key.startswith("features.")}
-    distance = fctfg.weights.load(save(content, tmp_path / "trunk.pth"), "lpips")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        reference = lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
-    parts = [part for n in range(1, 6) for part in getattr(reference.net, f"slice{n}") if hasattr(part, "weight")]
-    weights = [value for key, value in content.items() if key.endswith("weight")]
-    biases = [value for key, value in content.items() if key.endswith("bias")]
-    with torch.no_grad():
-        for part, weight, bias in zip(parts, weights, biases, strict=True):
-            part.weight.copy_(weight)
-            part.bias.copy_(bias)
-    a, b = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    got = distance(a, b.requires_grad_())
-    torch.testing.assert_close(got, reference(a, b).mean())
-    got.backward()
-    assert b.grad is not None and b.grad.abs().sum() > 0
-    assert not distance.train().training
-    path = save(state(reference), tmp_path / "whole.pth")
-    torch.testing.assert_close(imported(path, "lpips", tmp_path / "l.safetensors")["lpips"](a, b), got)
-
-
-def test_lpips_heads_find_their_trunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import lpips
-
-    heads = Path(lpips.__file__).parent / "weights" / "v0.1" / "alex.pth"
-    monkeypatch.setenv("FCTFG_WEIGHTS", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(FctfgError, match=r"alexnet-owt-7be5be79.pth does not exist.*licence"):
-        fctfg.weights.load(heads, "lpips")
-    torch.manual_seed(0)
-    content = {key: value for key, value in alexnet().state_dict().items() if key.startswith("features.")}
-    save(content, tmp_path / "alexnet-owt-7be5be79.pth")
-    a, b = torch.rand(2, 1, 3, 64, 64) * 2 - 1
-    by_trunk = fctfg.weights.load(tmp_path / "alexnet-owt-7be5be79.pth", "lpips")
-    assert torch.equal(fctfg.weights.load(heads, "lpips")(a, b), by_trunk(a, b))
 
 
 # ------------------------------------------------------------------------------------- forms in which files come

@@ -195,7 +195,7 @@ def _judges_by_hash(choice: JudgeChoice) -> dict[str, str]:
         "identity-expert": choice.identity,
         "sync-expert": choice.sync,
         "syncnet": choice.syncnet or _place("syncnet-v2"),
-        "lpips": choice.lpips or _place("lpips-alex") or _place("lpips-vgg"),
+        "lpips": choice.lpips_file(),
     }
     hashes = {}
     for name, reference in named.items():

