@@ -40,7 +40,9 @@ def add_evaluate(commands: Any, style: dict[str, Any]) -> None:
     evaluate.add_argument("--size", type=int, default=256, help="with --pair: side of the compared pictures, pixels")
     evaluate.add_argument("--out", type=Path, default=Path("evaluation"), help="folder of the results")
     evaluate.add_argument("--clips", type=int, help="clips at most, evenly spread; none: all")
-    evaluate.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; 1: in this one")
+    evaluate.add_argument(
+        "--workers", type=int, help="processes; 1: in this one; none: as many as cores, on a GPU 4 at most"
+    )
     evaluate.add_argument("--device", default="cpu", help="where frames are made, as cpu or cuda")
     evaluate.add_argument("--identity-expert", metavar="FILE", help="recogniser of stage 0, or imported; none: dlib's")
     evaluate.add_argument(
@@ -76,10 +78,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise UsageError("name what is to be measured: --data DIR (with --weights), or --pair MADE REAL")
     if options.pair is not None and options.weights is not None:
         raise UsageError("--weights makes results of --data; --pair compares videos that are there")
-    if options.workers < 1 or (options.clips is not None and options.clips < 1) or options.size < 64:
+    if any(value is not None and value < 1 for value in (options.workers, options.clips)) or options.size < 64:
         raise UsageError("--workers and --clips must be 1 or more, --size 64 or more")
+    cores = os.cpu_count() or 1
+    workers = options.workers or (cores if options.device == "cpu" else min(4, cores))
     judges = JudgeChoice(options.identity_expert, options.sync_expert, options.syncnet, options.lpips)
-    common = {"judges": judges, "out": options.out, "limit": options.clips, "workers": options.workers}
+    common = {"judges": judges, "out": options.out, "limit": options.clips, "workers": workers}
     common["report"] = not options.no_report
     if options.pair is not None:
         evaluate_pairs(*options.pair, size=options.size, crop=not options.no_crop, **common)

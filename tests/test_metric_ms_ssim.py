@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from fctfg.metrics.ms_ssim import WEIGHTS, ms_ssim, ms_ssim_scales
+from fctfg.metrics.ms_ssim import WEIGHTS, both_ssim, ms_ssim, ms_ssim_scales
 from fctfg.metrics.ssim import ssim
 
 
@@ -81,6 +81,12 @@ def test_the_smallest_picture_of_each_number_of_scales(size: int) -> None:
 def test_one_scale_is_ssim() -> None:
     a, b = (torch.tensor(x) for x in pictures(2, 3, 16, 16))
     torch.testing.assert_close(ms_ssim(a, b), ssim(a, b))
+
+
+def test_both_at_once_are_each_alone() -> None:
+    a, b = (torch.tensor(x) for x in pictures(2, 3, 64, 64))
+    single, multiple = both_ssim(a, b)
+    assert torch.equal(single, ssim(a, b)) and torch.equal(multiple, ms_ssim(a, b))
 
 
 def test_constant_pictures_differ_in_luminance_only() -> None:

@@ -27,10 +27,9 @@ from fctfg.media import Samples
 from fctfg.metrics.csim import csim
 from fctfg.metrics.gaze import gaze_error, gaze_track
 from fctfg.metrics.l1 import l1
-from fctfg.metrics.ms_ssim import ms_ssim, ms_ssim_scales
+from fctfg.metrics.ms_ssim import both_ssim, ms_ssim_scales
 from fctfg.metrics.psnr import psnr
 from fctfg.metrics.sharpness import sharpness
-from fctfg.metrics.ssim import ssim
 from fctfg.models.experts.syncnet import SyncNet
 from fctfg.ops.pixels import to_images
 
@@ -87,9 +86,10 @@ class _Pictures:
         """Takes frames, uint8 [n, S, S, 3] each."""
         images, reference = to_images(made), to_images(real)
         scales = ms_ssim_scales(images.shape[-1])
+        single, multiple = both_ssim(images, reference)
         values = {
-            "SSIM": ssim(images, reference),
-            "MS-SSIM" if scales == 5 else f"MS-SSIM[{scales} scales]": ms_ssim(images, reference),
+            "SSIM": single,
+            "MS-SSIM" if scales == 5 else f"MS-SSIM[{scales} scales]": multiple,
             "PSNR": psnr(images, reference).clamp_max(MOST_PSNR),
             "L1": l1(images, reference),
             "sharpness": sharpness(images) / sharpness(reference).clamp_min(1e-6),

@@ -49,14 +49,32 @@ def ms_ssim(images: Tensor, reference: Tensor, data_range: tuple[float, float] =
     Raises:
         ValueError: the shapes differ, are not [N, C, H, W], or are smaller than 11 px.
     """
+    return both_ssim(images, reference, data_range)[1]
+
+
+def both_ssim(
+    images: Tensor, reference: Tensor, data_range: tuple[float, float] = (-1.0, 1.0)
+) -> tuple[Tensor, Tensor]:
+    """`ssim` and `ms_ssim`, whose finest scale is the former's, in the time of the latter.
+
+    Args:
+        images, reference, data_range: see `ms_ssim`.
+
+    Returns:
+        (SSIM, MS-SSIM), float32 [N] each.
+
+    Raises:
+        ValueError: as `ms_ssim`.
+    """
     if images.ndim != 4 or images.shape != reference.shape:
         raise ValueError(f"ms_ssim needs two [N, C, H, W], got {tuple(images.shape)} and {tuple(reference.shape)}")
     scales = ms_ssim_scales(min(images.shape[-2:]))
     weights = torch.tensor(WEIGHTS[:scales], dtype=torch.float64, device=images.device)
     x, y = (each.double().clamp(*data_range) for each in (images, reference))
-    factors = []
+    found = []  # of each scale: SSIM, and its part without the brightness
     for scale in range(scales):
-        whole, structure = similarity(x, y, data_range)
-        factors.append(whole if scale == scales - 1 else structure)
-        x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-    return torch.stack(factors).clamp_min(0).pow((weights / weights.sum())[:, None]).prod(0).float()
+        if scale:
+            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+        found.append(similarity(x, y, data_range))
+    factors = torch.stack([*(structure for _, structure in found[:-1]), found[-1][0]])
+    return found[0][0].float(), factors.clamp_min(0).pow((weights / weights.sum())[:, None]).prod(0).float()
