@@ -32,6 +32,7 @@ caption { text-align: left; color: var(--quiet); font-size: .9rem; padding-botto
 th, td { padding: .35rem .9rem .35rem 0; text-align: right; border-bottom: 1px solid var(--rule); }
 th { font-weight: 600; font-size: .85rem; color: var(--quiet); }
 th:first-child, td:first-child, .words { text-align: left; }
+td:not(:first-child, .words) { white-space: nowrap; }
 .timeline, .bars { list-style: none; margin: 0 0 1rem; padding: 0; }
 .timeline li, .bars li { display: grid; grid-template-columns: 1fr auto; gap: .1rem 1rem; padding: .3rem 0; }
 .timeline time, .bars time { color: var(--quiet); font-variant-numeric: tabular-nums; }
