@@ -151,6 +151,22 @@ def test_compare_is_wilcoxons_test_over_the_same_clips(tmp_path: Path) -> None:
     assert found["other"] - found["first"] == pytest.approx(found["difference"])  # of the same clips
 
 
+def test_several_evaluations_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that is surely better, one that is probably worse on few clips, and the same once more."""
+    draw = np.random.default_rng(0)
+    first = draw.normal(20, 3, 30)
+    few = np.array([1.0, 1.5, 0.8, 1.2, 1.1])
+    values = {"first": first, "better": first + 1 + draw.normal(0, 0.1, 30), "worse": first[:5] - few, "same": first}
+    for name, each in values.items():
+        (tmp_path / name).mkdir()
+        evaluation(tmp_path / name, each)
+    assert main(["compare", *(str(tmp_path / name) for name in values)]) == 0
+    line = [line for line in capsys.readouterr().out.splitlines() if "PSNR" in line][-1]
+    cells = [cell.strip() for cell in line.strip("│").split("│")]
+    means = [f"{values[name].mean():.2f}" for name in values]
+    assert cells == ["PSNR", "up", means[0], f"{means[1]}**", f"{means[2]}*", means[3]]
+
+
 def test_what_was_measured_otherwise_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, size in (("a", 64), ("b", 256)):
         (tmp_path / name).mkdir()

@@ -20,6 +20,8 @@ from fctfg.evaluation.summary import number
 from fctfg.metrics.paired import Comparison, holm
 from fctfg.metrics.paired import compare as paired
 
+ALPHA = 0.05
+
 
 def compare(folders: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
     """Compare evaluations with the first one, figure by figure, over the clips that both have; print a table.
@@ -135,3 +137,25 @@ def _print(names: Sequence[str], contents: Sequence[Mapping[str, Any]], told: Ma
         console.print(table)
         if alone := len(contents[0]["by_clip"].keys() ^ content["by_clip"].keys()):
             console.print(f"{alone} clips were measured in one of them only, and do not count")
+    if len(names) > 2:
+        console.print(_overview(names, told))
+
+
+def _overview(names: Sequence[str], told: Mapping[str, Any]) -> Table:
+    """All evaluations side by side: a column of means each, over the clips that it shares with the first."""
+    title = "* the interval of the difference from the first leaves out 0, ** and p (Holm) < 0.05"
+    table = Table(title=title, title_justify="left")
+    for column in ("figure", "good", *names):
+        table.add_column(escape(column), justify="left" if column in ("figure", "good") else "right", overflow="fold")
+    for each in dict.fromkeys(each for results in told.values() for each in results):
+        about, cells = figure(each), [results.get(each) for results in told.values()]
+        first = next(number(result["first"], about.digits) for result in cells if result is not None)
+        others = ["" if result is None else number(result["other"], about.digits) + _mark(result) for result in cells]
+        table.add_row(escape(each), ARROWS[about.better], first, *others)
+    return table
+
+
+def _mark(result: Mapping[str, float]) -> str:
+    """Whether an evaluation differs from the first one."""
+    low, high = _value(result["low"]), _value(result["high"])
+    return "" if not (low > 0 or high < 0) else "**" if result["p"] < ALPHA else "*"
