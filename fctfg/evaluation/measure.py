@@ -222,7 +222,7 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
     gazes: dict[str, list[np.ndarray]] = {"made": [], "shown": []}
     seen = 0
     while True:
-        with found.part("generation"):
+        with found.part("generation" if footage.is_made else "reading"):
             made = stacked(footage.made, CHUNK)
         with found.part("reading"):
             shown = stacked(footage.shown, CHUNK)
