@@ -102,7 +102,7 @@ def test_one_bad_clip_of_few_goes_on_and_several_stop(tmp_path: Path) -> None:
     with pytest.raises(FctfgError, match=r"2 clips .*copy the data set again"):
         for _ in BatchLoader(another, PositionSampler(60, 5), 2):
             done += 1
-    assert 100 // 5 - 1 <= done <= 30
+    assert 100 // 5 - 2 <= done <= 30  # each of the two threads may be within a batch at the hundredth sample
 
 
 def test_a_lost_disk_stops_at_once(tmp_path: Path) -> None:
