@@ -1,7 +1,9 @@
 """Which cases an evaluation has, its tables, what is said of figures, and `fctfg compare`."""
 
+import itertools
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from fctfg.evaluation.figures import FIGURES, PAPER, PUBLISHED, figure
 from fctfg.evaluation.judges import Judges
 from fctfg.evaluation.measure import Measurement
 from fctfg.evaluation.run import Done
-from fctfg.evaluation.summary import Row, as_json, intervals, write_csv
+from fctfg.evaluation.summary import Row, Whole, as_json, intervals, spread_over, write_csv
 from fctfg.evaluation.whole import whole_figures
 from fctfg.scatter import heat_map, scatter_chart, told_apart
 
@@ -80,14 +82,15 @@ def test_two_videos_of_one_name_are_no_pair(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------------------------- tables
 
 
+def defined() -> set[str]:
+    """The figures in the first column of the table of definitions, with what stands in brackets cut off."""
+    lines = DOCS.read_text().split("| figure | unit | good |")[1].splitlines()[2:]
+    cells = [line.split("|")[1] for line in itertools.takewhile(lambda line: line.startswith("| "), lines)]
+    return {re.sub(r"\[.*?\]", "", name).strip() for cell in cells for name in re.split(r",(?![^\[]*\])", cell)}
+
+
 def test_every_figure_is_defined() -> None:
-    text = DOCS.read_text()
-    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
-    defined = " ".join(rows)
-    spoken = {"pitch error": "pitch", "roll error": "roll", "yaw error": "yaw", "mouth in speech": "in speech"}
-    spoken |= {"verification EER": "EER"}
-    for name in FIGURES:
-        assert spoken.get(name, name.split(" after")[0]) in defined, name
+    assert defined() == {re.sub(r" after \d+", " after N", name) for name in FIGURES}
     assert figure("CSIM[dlib]") == FIGURES["CSIM"] and set(PAPER) <= set(FIGURES)
     assert all(len(values) == len(PAPER) for methods in PUBLISHED.values() for values in methods.values())
 
@@ -100,8 +103,9 @@ def test_a_table_counts_what_was_measured(tmp_path: Path) -> None:
     ]
     found = intervals(rows)
     assert found["PSNR"].mean == 21 and found["PSNR"].n == 2 and found["CSIM[dlib]"].n == 1
-    content = json.loads(json.dumps(as_json(rows, found, {"FID[x]": 1.0}, {})))
+    content = json.loads(json.dumps(as_json(rows, found, {"FID[x]": Whole(1.0, 2)}, {})))
     assert content["figures"]["PSNR"]["unit"] == "dB" and content["clips"][2]["failure"] == "no frames"
+    assert content["whole"]["FID[x]"] == {"value": 1.0, "clips": 2, "unit": ""} and content["failed"] == 1
     write_csv(tmp_path / "clips.csv", rows)
     assert (tmp_path / "clips.csv").read_text().splitlines() == [
         "clip,person,failure,PSNR,CSIM[dlib]",
@@ -120,18 +124,43 @@ def test_figures_of_the_whole_are_those_of_all_clips() -> None:
         embeddings |= {"portrait pose": np.array([[10.0 * number, 0, 0]]), "canonical pose": np.array([[3.0, 1, 0]])}
         done.append(Done(Row(person, person, {}), Measurement(embeddings=embeddings)))
     figures = whole_figures(done, Judges())
-    assert figures["verification AUC[dlib]"] == 0 and figures["verification EER[dlib]"] == 1
-    assert figures["canonical pose variance"] == 0
+    assert figures["verification AUC[dlib]"] == (0, 2) and figures["verification EER[dlib]"] == (1, 2)
+    assert figures["canonical pose variance"] == (0, 2)
     del done[0].measured.embeddings["canonical pose"]  # type: ignore[union-attr]
     assert "canonical pose variance" not in whole_figures(done, Judges())
+
+
+def test_canonical_poses_are_compared_with_those_of_the_same_clips() -> None:
+    """Canonical images that keep the pose, but show no face where it is turned: that is no virtue."""
+    done = []
+    for yaw in (-25.0, -1.0, 1.0, 25.0):
+        pose = np.array([[yaw, 0, 0]])
+        poses = {"portrait pose": pose, "canonical pose": pose if abs(yaw) < 5 else pose[:0]}
+        done.append(Done(Row(f"{yaw}", f"{yaw}", {}), Measurement(embeddings=poses)))
+    assert whole_figures(done, Judges())["canonical pose variance"] == (1.0, 2)
+
+
+def test_intervals_are_over_people_where_there_are_enough() -> None:
+    draw = np.random.default_rng(0)
+    values = draw.normal(size=(6, 4)) + 3 * draw.normal(size=(6, 1))  # clips of one person are alike
+    rows = [Row(f"{i}", f"p{i // 4}", {"PSNR": value}) for i, value in enumerate(values.ravel())]
+    alone = [Row(row.name, row.name, row.figures) for row in rows]
+    wide, narrow = (intervals(each)["PSNR"] for each in (rows, alone))
+    assert wide.mean == narrow.mean and wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+    pair = [Row(row.name, f"p{int(row.name) % 2}", row.figures) for row in rows]
+    assert intervals(pair) == intervals(alone)
+    for each, words in ((rows, "the 6 people of 24"), (alone, "over 24 clips"), (pair, "24 clips of these 2 people")):
+        assert words in spread_over([row.person for row in each])
 
 
 # ---------------------------------------------------------------------------------------------------------- comparison
 
 
-def evaluation(folder: Path, values: np.ndarray, **made_with: Any) -> Path:
-    rows = [Row(f"c{number}", f"p{number}", {"PSNR": float(value)}) for number, value in enumerate(values)]
-    write_json(folder / "results.json", as_json(rows, intervals(rows), {}, {"definitions": 1, **made_with}))
+def evaluation(folder: Path, values: np.ndarray, reference: str = "", **made_with: Any) -> Path:
+    folder.mkdir()
+    rows = [Row(f"c{number}", f"p{number}", {"PSNR": float(value)}, reference) for number, value in enumerate(values)]
+    whole = {"FID[x]": Whole(float(len(values)), len(values))}
+    write_json(folder / "results.json", as_json(rows, intervals(rows), whole, {"definitions": 1, **made_with}))
     return folder
 
 
@@ -140,11 +169,12 @@ def test_compare_is_wilcoxons_test_over_the_same_clips(tmp_path: Path) -> None:
     first = draw.normal(20, 3, 30)
     other = first[:25] + draw.normal(0.5, 0.5, 25)  # five clips are missing
     for name, values in (("a", first), ("b", other)):
-        (tmp_path / name).mkdir()
         evaluation(tmp_path / name, values)
     out = tmp_path / "compared.json"
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), f"--json={out}"]) == 0
-    found = json.loads(out.read_text())[str(tmp_path / "b")]["PSNR"]
+    written = json.loads(out.read_text())[str(tmp_path / "b")]
+    assert written["FID[x]"] == {"first": 30, "other": 25, "difference": -5}
+    found = written["PSNR"]
     assert found["clips"] == 25 and found["difference"] == pytest.approx((other - first[:25]).mean())
     assert found["p"] == pytest.approx(stats.wilcoxon(other, first[:25]).pvalue)
     assert found["low"] < found["difference"] < found["high"]
@@ -157,29 +187,37 @@ def test_several_evaluations_stand_side_by_side(tmp_path: Path, capsys: pytest.C
     first = draw.normal(20, 3, 30)
     few = np.array([1.0, 1.5, 0.8, 1.2, 1.1])
     values = {"first": first, "better": first + 1 + draw.normal(0, 0.1, 30), "worse": first[:5] - few, "same": first}
+    values["blind"] = np.where(np.arange(30) < 20, first + 1, math.nan)  # better where it can be measured
     for name, each in values.items():
-        (tmp_path / name).mkdir()
         evaluation(tmp_path / name, each)
     assert main(["compare", *(str(tmp_path / name) for name in values)]) == 0
     line = [line for line in capsys.readouterr().out.splitlines() if "PSNR" in line][-1]
     cells = [cell.strip() for cell in line.strip("│").split("│")]
-    means = [f"{values[name].mean():.2f}" for name in values]
-    assert cells == ["PSNR", "up", means[0], f"{means[1]}**", f"{means[2]}*", means[3]]
+    means = [f"{np.nanmean(each):.2f}" for each in values.values()]
+    assert cells == ["PSNR", "up", means[0], f"{means[1]}**", f"{means[2]}*", means[3], f"{means[4]}?"]
 
 
 def test_what_was_measured_otherwise_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, size in (("a", 64), ("b", 256)):
+    two, sync = np.array([1.0, 2.0]), {"sync": "by itself"}
+    settings = {"a": {"size": 64}, "b": {"size": 256}, "trained on": {"size": 64, "judge_hashes": {"sync": "f00"}}}
+    for name, setting in settings.items():
+        evaluation(tmp_path / name, two, judges=sync, **setting)
+    evaluation(tmp_path / "other videos", two, judges=sync, size=64, reference="f00")
+    for name in ("none", "damaged", "cut"):
         (tmp_path / name).mkdir()
-        evaluation(tmp_path / name, np.array([1.0, 2.0]), size=size)
-    (tmp_path / "trained on").mkdir()  # the same path, another file
-    evaluation(tmp_path / "trained on", np.array([1.0, 2.0]), size=64, identity={"sync-expert": "other"})
-    (tmp_path / "none").mkdir()
-    (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "results.json").write_text("{")
-    cases = ("b", "size: 64 / 256"), ("trained on", "sync-expert: None / other")
-    for other, words in (*cases, ("none", "holds no evaluation"), ("damaged", "is damaged")):
+    (tmp_path / "cut" / "results.json").write_text('{"clips": []}')
+    refused = {
+        "b": "size: 64 / 256",
+        "trained on": "sync: by itself / by itself (f00)",
+        "other videos": "the real videos of 2 clips are not the same (c0, c1)",
+        "none": "holds no evaluation",
+        "damaged": "is damaged",
+        "cut": "is damaged",
+    }
+    for other, words in refused.items():
         assert main(["compare", str(tmp_path / "a"), str(tmp_path / other)]) == 1
-        assert words in capsys.readouterr().err
+        assert words in " ".join(capsys.readouterr().err.split())
     assert main(["compare", str(tmp_path / "a")]) == 2
 
 

@@ -7,16 +7,21 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fctfg.metrics import bootstrap
 from fctfg.metrics.bootstrap import Interval, confidence_interval
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 
-CLIPS = 20
+CLIPS, FEW, PEOPLE, OF_EACH = 20, 5, 8, 3
 REPETITIONS = 1500  # the standard error of a coverage of 0.94 is 0.006
 
 
 def normal(draw: np.random.Generator) -> np.ndarray:
     return draw.normal(3.0, 2.0, CLIPS)
+
+
+def few(draw: np.random.Generator) -> np.ndarray:
+    return draw.normal(3.0, 2.0, FEW)
 
 
 def skewed(draw: np.random.Generator) -> np.ndarray:
@@ -28,19 +33,48 @@ def bounded(draw: np.random.Generator) -> np.ndarray:
     return draw.beta(9.0, 1.0, CLIPS)
 
 
+def coverage(draw_values: Draw, truth: float, groups: np.ndarray | None = None) -> float:
+    draw = np.random.default_rng(0)
+    intervals = [confidence_interval(draw_values(draw), seed=k, groups=groups) for k in range(REPETITIONS)]
+    return float(np.mean([interval.low <= truth <= interval.high for interval in intervals]))
+
+
+@pytest.fixture
+def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 1999)
+
+
+@pytest.mark.usefixtures("fewer_resamples")
 @pytest.mark.parametrize(
     ("distribution", "truth", "least", "most"),
-    [(normal, 3.0, 0.93, 0.97), (skewed, 1.0, 0.915, 0.955), (bounded, 0.9, 0.925, 0.965)],
+    [(normal, 3.0, 0.93, 0.97), (few, 3.0, 0.91, 0.95), (skewed, 1.0, 0.915, 0.955), (bounded, 0.9, 0.925, 0.965)],
 )
 def test_the_truth_is_covered(distribution: Draw, truth: float, least: float, most: float) -> None:
-    """95 % intervals of 20 clips, within about three standard errors of what they cover in the long run."""
-    draw = np.random.default_rng(0)
-    intervals = [confidence_interval(distribution(draw), seed=k) for k in range(REPETITIONS)]
-    covered = np.array([interval.low <= truth <= interval.high for interval in intervals])
-    below = np.mean([interval.high < truth for interval in intervals])
-    above = np.mean([interval.low > truth for interval in intervals])
-    print(f"{distribution.__name__}: covered {covered.mean():.3f}, below {below:.3f}, above {above:.3f}")
-    assert least <= covered.mean() <= most
+    """95 % intervals of 20 clips, or of 5, within about three standard errors of what they cover in the long run."""
+    assert least <= coverage(distribution, truth) <= most
+
+
+@pytest.mark.usefixtures("fewer_resamples")
+def test_clips_of_one_person_are_no_independent_clips() -> None:
+    """People differ as much among themselves as clips of one person do."""
+
+    def clips(draw: np.random.Generator) -> np.ndarray:
+        return (draw.normal(size=(PEOPLE, 1)) + draw.normal(size=(PEOPLE, OF_EACH))).ravel()
+
+    people = np.repeat(list("abcdefgh"), OF_EACH)
+    assert 0.93 <= coverage(clips, 0.0, people) <= 0.97
+    assert coverage(clips, 0.0) < 0.87
+
+
+def test_groups_of_one_are_clips() -> None:
+    values = np.random.default_rng(7).normal(size=12)
+    assert confidence_interval(values, groups=list("abcdefghijkl")) == confidence_interval(values)
+    people = list("aabbccddeeff")
+    shuffled = np.random.default_rng(8).permutation(12)
+    again = confidence_interval(values[shuffled], groups=np.array(people)[shuffled])
+    np.testing.assert_allclose(again, confidence_interval(values, groups=people))
+    few_people = confidence_interval(values, groups=list("aaabbbcccddd"))
+    assert few_people.mean == pytest.approx(values.mean()) and math.isnan(few_people.low) and few_people.n == 12
 
 
 def test_of_many_values_it_is_that_of_student() -> None:
@@ -97,16 +131,17 @@ def test_degenerate_values() -> None:
         found = confidence_interval(none)
         assert all(map(math.isnan, found[:3])) and found[3:] == (0, len(none))
     assert confidence_interval([0.1] * 7) == Interval(0.1, 0.1, 0.1, 7, 0)
-    assert confidence_interval([np.inf] * 3) == Interval(np.inf, np.inf, np.inf, 3, 0)
-    mixed = confidence_interval([30.0, np.inf, 31.0])
-    assert mixed.mean == np.inf and math.isnan(mixed.low) and mixed.n == 3
+    assert confidence_interval([np.inf] * 5) == Interval(np.inf, np.inf, np.inf, 5, 0)
+    mixed = confidence_interval([30.0, np.inf, 31.0, 32.0, 33.0])
+    assert mixed.mean == np.inf and math.isnan(mixed.low) and mixed.n == 5
     assert math.isnan(confidence_interval([-np.inf, np.inf]).mean)
-    assert confidence_interval([1.0, 3.0]) == Interval(2.0, 1.0, 3.0, 2, 0)  # no more can be said of two
+    four = confidence_interval([1.0, 2.0, 3.0, 2.0])
+    assert four.mean == 2 and math.isnan(four.low) and math.isnan(four.high)  # of so few nothing is promised
 
 
 def test_almost_constant_values_still_have_an_interval() -> None:
     """The correction of BCa divides by a spread that is lost in rounding here."""
-    values = [1.0, 1.0, 1.0 + 2**-52]
+    values = [1.0] * 4 + [1.0 + 2**-52]
     found = confidence_interval(values)
     assert min(values) <= found.low <= found.high <= max(values)
     rare = confidence_interval([0.0] * 19 + [1.0])
@@ -116,6 +151,8 @@ def test_almost_constant_values_still_have_an_interval() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\[N\]"):
         confidence_interval(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="groups"):
+        confidence_interval([1.0, 2.0], groups=["a"])
     for level in (0.0, 1.0, 95.0):
         with pytest.raises(ValueError, match="level"):
             confidence_interval([1.0, 2.0], level)

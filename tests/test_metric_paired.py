@@ -70,14 +70,25 @@ def test_clips_that_are_missing_or_equal() -> None:
     a[0], b[1] = np.nan, np.nan
     assert compare(a, b) == kept._replace(missing=2)
 
-    same = compare([1.0, 2.0, np.inf], [1.0, 2.0, np.inf])
-    assert same == (0.0, 0.0, 0.0, 1.0, 3, 0)
+    same = compare([1.0, 2.0, 3.0, 4.0, np.inf], [1.0, 2.0, 3.0, 4.0, np.inf])
+    assert same == (0.0, 0.0, 0.0, 1.0, 5, 0)
     some = compare([1.0, 2, 3, 4, 5, 6, 7, 8], [1.0, 1, 1, 1, 1, 1, 1, 1])  # a clip without a difference has no rank
     assert some.p == pytest.approx(2 / 2**7) and some.n == 8 and some.difference == 3.5
     none = compare([np.nan], [1.0])
     assert math.isnan(none.p) and math.isnan(none.difference) and (none.n, none.missing) == (0, 1)
     infinite = compare([np.inf, 2.0, 3.0], [1.0, 1.0, 1.0])
     assert infinite.difference == np.inf and math.isnan(infinite.low) and infinite.p == 0.25
+
+
+def test_people_are_tested_where_clips_have_people() -> None:
+    draw = np.random.default_rng(3)
+    people = np.repeat(list("abcdefg"), 3)
+    a, b = draw.normal(0.5, 1, 21), draw.normal(0, 1, 21)
+    b[4] = np.nan
+    found = compare(a, b, groups=people)
+    means = np.array([np.nanmean((a - b)[people == who]) for who in "abcdefg"])
+    assert found.p == pytest.approx(by_enumeration(means), rel=1e-12)
+    assert found[:3] == confidence_interval(a - b, groups=people)[:3] and (found.n, found.missing) == (20, 1)
 
 
 def test_what_compare_refuses() -> None:

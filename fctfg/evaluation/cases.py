@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from fctfg.data.manifest import Clip, Manifest
 from fctfg.errors import FctfgError
+from fctfg.weights.checkpoint import sha256
 
+T = TypeVar("T")
 Protocol = Literal["reconstruction", "cross"]
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".m4v")
 
@@ -48,6 +51,11 @@ class Drive:
         """What it is made of, by hashes."""
         return [clip.sha256 for clip in (self.source, self.driver, self.sound, self.other) if clip is not None]
 
+    @property
+    def reference(self) -> str:
+        """Nothing: the hash of the data set says what it is compared with."""
+        return ""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -68,15 +76,24 @@ class Pair:
         """Who is shown: nobody says, so that each clip counts as a person."""
         return self.name
 
-    @property
+    @cached_property
     def inputs(self) -> list[str]:
-        """What it is made of: files by size and time of change, which are cheap to ask for."""
-        return [
-            f"{path.name}:{(status := path.stat()).st_size}:{status.st_mtime_ns}" for path in (self.made, self.real)
-        ]
+        """What it is made of, by hashes."""
+        return [sha256(self.made), self.reference]
+
+    @cached_property
+    def reference(self) -> str:
+        """Hash of the real video."""
+        return sha256(self.real)
 
 
 Case = Drive | Pair
+
+
+def evenly(items: Sequence[T], limit: int | None) -> list[T]:
+    """At most so many of the items, evenly spread; None takes all."""
+    count = len(items) if limit is None else min(limit, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def drives(manifest: Manifest, split: str, protocol: Protocol, limit: int | None = None) -> list[Drive]:
@@ -98,7 +115,7 @@ def drives(manifest: Manifest, split: str, protocol: Protocol, limit: int | None
     clips = sorted(manifest.kept(split), key=lambda clip: clip.id)
     if not clips:
         raise FctfgError(f"{manifest.root}: no clip in the split '{split}'; choose another --split")
-    chosen = clips if limit is None or limit >= len(clips) else [clips[i * len(clips) // limit] for i in range(limit)]
+    chosen = evenly(clips, limit)
     if protocol == "reconstruction":
         return [Drive(clip.id, clip, clip, clip, _after(clips, clip)) for clip in chosen]
     found = []

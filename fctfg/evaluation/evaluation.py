@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import sys
 import time
@@ -15,9 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fctfg.atomic import make_folder, write_json
 from fctfg.data.manifest import read_manifest
 from fctfg.errors import FctfgError
-from fctfg.evaluation.cases import Case, Protocol, drives, pairs
+from fctfg.evaluation.cases import Case, Protocol, drives, evenly, pairs
 from fctfg.evaluation.judges import JudgeChoice, Judges
-from fctfg.evaluation.measure import Measurement
+from fctfg.evaluation.measure import ON_GPU, Measurement
 from fctfg.evaluation.report import write_evaluation
 from fctfg.evaluation.run import Setup, evaluate, made_with
 from fctfg.evaluation.summary import Row, as_json, cost, intervals, print_tables, write_csv
@@ -25,8 +24,6 @@ from fctfg.evaluation.tracking import log_to_run
 from fctfg.evaluation.whole import whole_figures
 from fctfg.host_memory import peak_resident
 from fctfg.inference import TalkingFace
-from fctfg.weights.catalogue import is_here, locate
-from fctfg.weights.opening import open_weights
 
 
 def evaluate_data(
@@ -73,7 +70,6 @@ def evaluate_data(
             f"prepare them with --size {model.size}"
         )
     setup = Setup(judges, weights, data, manifest.size, True, device, studies)
-    identity = {"weights": model.artifact.sha256, **_judges_by_hash(judges)}
     card = model.artifact.card
     facts = {
         "weights": {"file": str(model.artifact.path), "sha256": model.artifact.sha256, "card": card},
@@ -82,7 +78,7 @@ def evaluate_data(
     }
     notes = _notes(card)
     title = f"{model.artifact.path.name} on {split} of {data}, {protocol}"
-    content = _evaluate(title, cases, setup, identity, facts, notes, out, workers, report, [])
+    content = _evaluate(title, cases, setup, facts, notes, out, workers, report, [])
     if weights is not None and weights.is_dir():
         log_to_run(weights, split, content)
     return content
@@ -112,20 +108,20 @@ def evaluate_pairs(
     Raises:
         FctfgError: as `evaluate_data`, and for a made video without a real one.
     """
-    cases, lacking = pairs(made, real)
-    chosen = cases if limit is None or limit >= len(cases) else [cases[i * len(cases) // limit] for i in range(limit)]
+    found, lacking = pairs(made, real)
+    chosen = set(evenly(sorted([*lacking, *(case.name for case in found)]), limit))
+    cases = [case for case in found if case.name in chosen]
+    absent = [Row(name, name, {}, failure=f"{made} has no video for it") for name in lacking if name in chosen]
     setup = Setup(judges, size=size, crop=crop)
-    absent = [Row(name, name, {}, failure=f"{made} has no video for it") for name in lacking] if limit is None else []
     facts = {"made": str(made), "real": str(real), "protocol": "pair"}
     title = f"{made} beside {real}"
-    return _evaluate(title, chosen, setup, _judges_by_hash(judges), facts, [], out, workers, report, absent)
+    return _evaluate(title, cases, setup, facts, [], out, workers, report, absent)
 
 
 def _evaluate(
     title: str,
     cases: Sequence[Case],
     setup: Setup,
-    identity: Mapping[str, Any],
     facts: Mapping[str, Any],
     notes: Sequence[str],
     out: Path,
@@ -139,14 +135,17 @@ def _evaluate(
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task("clips", total=len(cases))
-        known = {"files": dict(identity), "judges": judges.names()}  # another judge, and all is measured again
-        done = evaluate(cases, setup, out, known, workers, lambda: bar.advance(task))
+        by = {
+            "judges": judges.names(),
+            "hashes": judges.hashes(),
+            "weights": (facts.get("weights") or {}).get("sha256"),
+        }
+        done = evaluate(cases, setup, out, by, workers, lambda: bar.advance(task))
     rows = [one.row for one in done] + list(absent)
     found, whole = intervals(rows), whole_figures(done, judges)
     told = made_with(
         setup,
         judges,
-        identity,
         **facts,
         command=shlex.join(["fctfg", *sys.argv[1:]]),
         notes=list(notes),
@@ -169,11 +168,6 @@ def _evaluate(
     return content
 
 
-def _place(name: str) -> str | None:
-    """An entry of the catalogue whose file is here."""
-    return str(locate(name)) if is_here(name) else None
-
-
 def _parts(rows: Sequence[Row]) -> dict[str, float]:
     """Mean seconds that each part of a clip took, in its process."""
     known = [row.seconds for row in rows if row.seconds]
@@ -182,31 +176,11 @@ def _parts(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def _memory(measured: Sequence[Measurement]) -> dict[str, int]:
-    """The most that any process held during each part, and at all, MB."""
+    """The most that any process held during each part, and at all, MB; of the GPU, by names that end in `(GPU)`."""
     parts = dict.fromkeys(name for one in measured for name in one.memory)
     most = {name: max(one.memory.get(name, 0) for one in measured) for name in parts}
-    most["all"] = max([peak_resident(), *most.values()])
+    most["all"] = max([peak_resident(), *(value for name, value in most.items() if not name.endswith(ON_GPU))])
     return {name: round(value / 1e6) for name, value in most.items()}
-
-
-def _judges_by_hash(choice: JudgeChoice) -> dict[str, str]:
-    """The files of the judges that were named."""
-    named = {
-        "identity-expert": choice.identity,
-        "sync-expert": choice.sync,
-        "syncnet": choice.syncnet or _place("syncnet-v2"),
-        "lpips": choice.lpips_file(),
-    }
-    hashes = {}
-    for name, reference in named.items():
-        if reference is not None:
-            path = Path(reference)
-            if path.is_file():
-                with path.open("rb") as file:
-                    hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
-            else:
-                hashes[name] = open_weights(reference, f"--{name}").sha256
-    return hashes
 
 
 def _notes(card: Mapping[str, Any]) -> list[str]:

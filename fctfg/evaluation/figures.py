@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Better = Literal["higher", "lower", "zero", "none"]
-ARROWS: dict[Better, str] = {"higher": "up", "lower": "down", "zero": "to 0", "none": ""}
+Better = Literal["higher", "lower", "none"]
+ARROWS: dict[Better, str] = {"higher": "up", "lower": "down", "none": ""}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ FIGURES: dict[str, Figure] = {
         "", "higher", "how far the best shift of the sound stands out; 1: one stranger in twenty", 2
     ),
     "sync distance": Figure("", "lower", "1 - correlation of lips and sound at the best shift"),
-    "audio-video offset": Figure("frames", "zero", "by which the sound is late", 1),
+    "audio-video offset": Figure("frames", "none", "by which the sound is late; both signs cancel in the mean", 1),
+    "offset error": Figure("frames", "lower", "by which the sound is late or early", 1),
     "CSIM": Figure("", "higher", "cosine of the embeddings of result and portrait"),
     "yaw error": Figure("degrees", "lower", "head pose of driver and result", 2),
     "pitch error": Figure("degrees", "lower", "head pose of driver and result", 2),

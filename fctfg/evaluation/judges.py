@@ -10,18 +10,21 @@ import numpy as np
 import torch
 
 from fctfg.data.scores.sync import CHANCE, SyncExpert, sync_expert
+from fctfg.data.scores.sync import WEIGHTS as SYNC_WEIGHTS
 from fctfg.data.scores.sync_choice import chance_of, open_sync_expert
 from fctfg.errors import FctfgError
 from fctfg.faces.boxes import Floats, Pixels
 from fctfg.faces.detector import DlibDetector
-from fctfg.faces.landmarks import enlarged
+from fctfg.faces.landmarks import MODEL_FILE as LANDMARKS_FILE
+from fctfg.faces.landmarks import dlib_weights, enlarged
+from fctfg.faces.recogniser import MODEL_FILE as RECOGNISER_FILE
 from fctfg.faces.recogniser import DlibRecogniser
 from fctfg.metrics.features import (
     EFFICIENTNET_PACKAGE,
     INCEPTION_FILE,
     NetworkFeatures,
     efficientnet_features,
-    efficientnet_is_here,
+    efficientnet_file,
     inception_features,
 )
 from fctfg.models.experts.arcface import ArcFace
@@ -31,6 +34,7 @@ from fctfg.models.experts.syncnet_v2 import SyncNetV2
 from fctfg.ops.pixels import to_images
 from fctfg.weights.artifact import build
 from fctfg.weights.catalogue import folders, is_here, locate
+from fctfg.weights.checkpoint import sha256
 from fctfg.weights.opening import lpips_judge, open_weights
 from fctfg.weights.sources.lpips import PACKAGE as LPIPS_PACKAGE
 from fctfg.weights.sources.lpips import packaged
@@ -51,6 +55,10 @@ class JudgeChoice:
     sync: str | None = None
     syncnet: str | None = None
     lpips: str | None = None
+
+    def syncnet_file(self) -> str | None:
+        """What SyncNet v2 is read from; None where it is nowhere."""
+        return self.syncnet or (str(locate("syncnet-v2")) if is_here("syncnet-v2") else None)
 
     def lpips_file(self) -> str | None:
         """What LPIPS is read from; None where it is nowhere."""
@@ -105,8 +113,7 @@ class Judges:
     @cached_property
     def syncnet(self) -> SyncNetV2 | None:
         """SyncNet v2; None where its weights are not there."""
-        reference = self.choice.syncnet or ("syncnet-v2" if is_here("syncnet-v2") else None)
-        if reference is None:
+        if (reference := self.choice.syncnet_file()) is None:
             return None
         network = build(open_weights(reference, "--syncnet"), "syncnet_v2")
         assert isinstance(network, SyncNetV2)
@@ -121,10 +128,10 @@ class Judges:
     @cached_property
     def features(self) -> NetworkFeatures | None:
         """What Fréchet distances are computed of; None where no network is there."""
-        place = next((folder / INCEPTION_FILE for folder in folders() if (folder / INCEPTION_FILE).is_file()), None)
-        if place is not None:
-            return inception_features(place)
-        return efficientnet_features() if efficientnet_is_here() else None
+        file = _features_file()
+        if file is None:
+            return None
+        return inception_features(file) if file.name == INCEPTION_FILE else efficientnet_features(file)
 
     def embed(self, frames: list[Pixels], landmarks: list[Floats], points: list[Floats]) -> Floats:
         """Embeddings of unit length of one face in each of N pictures.
@@ -147,10 +154,12 @@ class Judges:
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 
     def portrait(self, picture: Pixels) -> Floats:
-        """The embedding of the largest face in a picture, float32 [1, D]; [0, D] where there is none."""
+        """The embedding of the largest face in a picture, float32 [1, D]; [0, 1] where there is none."""
         large = enlarged(picture)
         faces = self.detector.detect(large)[:1]
-        return self.embed([large] * len(faces), [face.landmarks for face in faces], [face.points for face in faces])
+        if not faces:
+            return np.zeros((0, 1), np.float32)
+        return self.embed([large], [faces[0].landmarks], [faces[0].points])
 
     def open(self) -> None:
         """Open every judge that was named.
@@ -175,6 +184,18 @@ class Judges:
             "LSE": "none" if self.syncnet is None else "SyncNet v2",
         }
 
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of the weights of each, by what `names` calls it."""
+        files = {
+            "landmarks": dlib_weights() / LANDMARKS_FILE,
+            "recogniser": self.choice.identity or dlib_weights() / RECOGNISER_FILE,
+            "sync": self.choice.sync or SYNC_WEIGHTS,
+            "FID": _features_file(),
+            "LPIPS": self.choice.lpips_file(),
+            "LSE": self.choice.syncnet_file(),
+        }
+        return {name: _hash(str(file)) for name, file in files.items() if file is not None}
+
     def missing(self) -> dict[str, str]:
         """What cannot be measured, and why."""
         reasons = {}
@@ -194,3 +215,15 @@ class Judges:
                 "sync-confidence and sync-distance are by another expert and are not LSE"
             )
         return reasons
+
+
+def _features_file() -> Path | None:
+    """Inception in one of the folders of weights, or EfficientNet in its package."""
+    found = (folder / INCEPTION_FILE for folder in folders() if (folder / INCEPTION_FILE).is_file())
+    return next(found, None) or efficientnet_file()
+
+
+def _hash(reference: str) -> str:
+    """Of a file, a run, or an entry of the catalogue."""
+    path = Path(reference)
+    return sha256(path) if path.is_file() else open_weights(reference, "a judge").sha256

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,9 +35,11 @@ from fctfg.models.experts.syncnet import SyncNet
 from fctfg.ops.pixels import to_images
 
 CHUNK = 16  # frames in memory at a time, of the result and of the driver
+ON_GPU = " (GPU)"  # ends the names of a part's memory there
 MOST_PSNR = 100.0  # dB: of frames that are equal
 EMBED_EVERY = 4  # frames
 FEATURE_FRAMES = 3 * CHUNK  # of each clip, that Fréchet distances are computed of
+NOBODY: Floats = np.full((68, 2), np.nan, np.float32)
 LEAST_FOUND = 0.8  # share of the frames with a face, below which lips are not compared with the sound
 
 
@@ -47,12 +50,12 @@ class Measurement:
     Attributes:
         figures: by name; NaN where something could not be measured.
         curves: [T] by name, for pictures: `opening made`, `opening shown`, `loudness`.
-        embeddings: float32 [n, D] by name: `made` and `shown`, of every fourth frame with a face, and `source`; of
-            weights also the head poses `portrait pose` and `canonical pose`, [n, 3].
+        embeddings: float32 [n, D] by name: `made`, of every fourth frame with a face, and `source`; of weights also the
+            head poses `portrait pose` and `canonical pose`, [n, 3].
         features: float16 [n, D] by name, `made` and `shown`: what a Fréchet distance is computed of.
         seconds: that each part took.
         notes: what somebody who reads the figures has to know.
-        memory: the most that the process has held during each part, bytes.
+        memory: the most that the process has held during each part, bytes; `PART (GPU)` on its GPUs, if it has any.
     """
 
     figures: dict[str, float] = field(default_factory=dict)
@@ -67,12 +70,18 @@ class Measurement:
     def part(self, part: str) -> Iterator[None]:
         """Adds the seconds that the block takes to a part, and notes its memory."""
         forget_peak()
+        gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        for gpu in gpus:
+            torch.cuda.reset_peak_memory_stats(gpu)
         start = time.perf_counter()
         try:
             yield
         finally:
             self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
-            self.memory[part] = max(self.memory.get(part, 0), peak_resident())
+            held = {part: peak_resident()}
+            if gpus:
+                held[part + ON_GPU] = sum(map(torch.cuda.max_memory_allocated, gpus))
+            self.memory |= {name: max(self.memory.get(name, 0), size) for name, size in held.items()}
 
 
 class _Pictures:
@@ -104,81 +113,90 @@ class _Pictures:
         return {name: float(torch.cat(values).mean()) for name, values in self._values.items()}
 
 
+class _Followed(NamedTuple):
+    """The face of a whole stream of T frames."""
+
+    landmarks: Floats  # [T, 68, 2] in pixels of the enlarged frames, NaN where no face was found
+    gaze: np.ndarray  # [T, 2], likewise
+    vectors: Floats  # [n, D], what the recogniser says of every fourth frame with a face
+
+
 class _Faces:
-    """The face of a stream of frames: landmarks, what a recogniser says of every fourth one, and the mouths."""
+    """The face of a stream of frames: landmarks and pupils; of a result also identity and lips.
 
-    def __init__(self, judges: Judges, lips: bool) -> None:
-        self._judges, self._seen, self._count = judges, Seen(judges.detector), 0
-        self._faces: list[tuple[Pixels, Face]] = []
+    Args:
+        judges: that look.
+        of_result: whether the recogniser and the lip-sync experts look too.
+    """
+
+    def __init__(self, judges: Judges, of_result: bool) -> None:
+        self._judges, self._seen, self._of_result = judges, Seen(judges.detector), of_result
+        self._used: list[Floats] = []  # landmarks of each frame, as the others saw them
+        self._gazes: list[np.ndarray] = []
+        self._embedded: list[int] = []  # frames
+        self._vectors: list[Floats] = []
         self._mouths: list[np.ndarray] = []
-        self._lips = LipFeatures(judges.syncnet) if lips and judges.syncnet is not None else None
-        self._expert = judges.sync[0] if lips else None
+        self._lips = LipFeatures(judges.syncnet) if of_result and judges.syncnet is not None else None
+        self._expert = judges.sync[0] if of_result else None
         self.side = 0
-        self.embedded: list[Floats] = []
 
-    def update(self, frames: np.ndarray) -> list[Face | None]:
-        """Takes frames, uint8 [n, S, S, 3]; returns the face in each, in pixels of the enlarged frame."""
-        found: list[Face | None] = []
+    def update(self, frames: np.ndarray) -> None:
+        """Takes frames, uint8 [n, S, S, 3]."""
+        shown: list[tuple[Pixels, Face]] = []
         for frame in map(enlarged, frames):
             self.side = frame.shape[0]
             face = self._seen.update(frame)
-            if face is not None and self._count % EMBED_EVERY == 0:
-                self._faces.append((frame, face))
+            if self._of_result and face is not None and len(self._used) % EMBED_EVERY == 0:
+                self._embedded.append(len(self._used))
+                shown.append((frame, face))
             if self._lips is not None:
                 self._lips.update(frame, None if face is None else face.box)
             if isinstance(self._expert, SyncNet):
                 self._look_at_mouth(self._expert, frame, face)
-            self._count += 1
-            found.append(face)
-        if self._faces:
-            pictures, faces = zip(*self._faces, strict=True)
+            self._used.append(NOBODY if face is None else face.landmarks.astype(np.float32))
+        landmarks = np.stack(self._used[-len(frames) :]) * (frames.shape[1] / self.side)
+        self._gazes.append(gaze_track(frames, landmarks))
+        if shown:
+            pictures, faces = zip(*shown, strict=True)
             shapes, places = [face.landmarks for face in faces], [face.points for face in faces]
-            self.embedded.append(self._judges.embed(list(pictures), shapes, places))
-            self._faces = []
-        return found
+            self._vectors.append(self._judges.embed(list(pictures), shapes, places))
+
+    def finish(self) -> _Followed:
+        """The face that was followed longest; what was seen of another, or of one lost since, is dropped."""
+        landmarks = self._seen.landmarks()
+        kept = (np.stack(self._used) == landmarks).all((1, 2))  # NaN equals nothing
+        gaze = np.where(kept[:, None], np.concatenate(self._gazes), np.nan)
+        if not self._vectors:
+            return _Followed(landmarks, gaze, np.zeros((0, 1), np.float32))
+        return _Followed(landmarks, gaze, np.concatenate(self._vectors)[kept[self._embedded]])
 
     def _look_at_mouth(self, expert: SyncNet, frame: Pixels, face: Face | None) -> None:
         """Where a face is lost, its last mouth stands for it; before the first one, the first."""
         if face is not None:
             points = (face.points[None] / self.side).astype(np.float32)
             mouth = cut_mouths(expert, frame[None], points)
-            self._mouths += [mouth] * (self._count + 1 - len(self._mouths))
+            self._mouths += [mouth] * (len(self._used) + 1 - len(self._mouths))
         elif self._mouths:
             self._mouths.append(self._mouths[-1])
 
-    def vectors(self) -> Floats:
-        """What the recogniser says of every fourth frame with a face, float32 [n, D]."""
-        return np.concatenate(self.embedded) if self.embedded else np.zeros((0, 1), np.float32)
-
-    def landmarks(self) -> Floats:
-        """[T, 68, 2] in pixels of the enlarged frames, NaN where no face was found."""
-        return self._seen.landmarks()
-
     def lip_sync(self, landmarks: Floats, sound: Samples) -> dict[str, float]:
         """What the experts say of lips and sound; NaN where faces, frames or sound are too few."""
-        nothing = dict.fromkeys(("sync confidence", "sync distance", "audio-video offset"), float("nan"))
-        figures = {}
+        figures = dict.fromkeys(("sync confidence", "sync distance", "audio-video offset", "offset error"), np.nan)
         if self._lips is not None:
-            judged = self._lips.judge(sound)
-            told = (np.nan, np.nan) if judged is None else (float(judged.confidence), float(judged.distance))
-            figures = {"LSE-C": told[0], "LSE-D": told[1]}
+            figures |= {"LSE-C": np.nan, "LSE-D": np.nan}
         there = np.asarray(np.isfinite(landmarks).all((1, 2)))
         enough = len(there) >= MIN_FRAMES and there.mean() >= LEAST_FOUND and len(sound) >= MIN_OVERLAP * SAMPLES
         if not enough:
-            return figures | nothing
+            return figures
+        if self._lips is not None and (judged := self._lips.judge(sound)) is not None:
+            figures |= {"LSE-C": float(judged.confidence), "LSE-D": float(judged.distance)}
         expert, chance = self._judges.sync
-        if isinstance(expert, SyncNet):
-            if len(self._mouths) < len(there):
-                return figures | nothing
-            mouths = np.concatenate(self._mouths)
-        else:
-            mouths = _bridged(landmarks, there)
+        mouths = np.concatenate(self._mouths) if isinstance(expert, SyncNet) else _bridged(landmarks, there)
         score = audio_video_offset(mouths, sound, expert, chance=chance)
-        return figures | {
-            "sync confidence": score.confidence,
-            "sync distance": 1.0 - float(score.curve.max()),
-            "audio-video offset": float(score.offset),
-        }
+        figures |= {"sync confidence": score.confidence, "sync distance": 1.0 - float(score.curve.max())}
+        if score.confidence > 0:  # silence and a still mouth have no offset
+            figures |= {"audio-video offset": float(score.offset), "offset error": float(abs(score.offset))}
+        return figures
 
 
 def _bridged(landmarks: Floats, there: np.ndarray) -> Floats:
@@ -194,13 +212,6 @@ def loudness(sound: Samples, frames: int) -> Floats:
     part = sound[: frames * SAMPLES].astype(np.float64)
     padded = np.pad(part, (0, frames * SAMPLES - len(part)))
     return np.sqrt(np.square(padded).reshape(frames, SAMPLES).mean(1)).astype(np.float32)
-
-
-def _gaze(frames: np.ndarray, faces: Sequence[Face | None], side: int) -> np.ndarray:
-    """Where the pupils are, [n, 2], in frames [n, S, S, 3] with faces in pixels of frames of another size."""
-    nobody = np.full((68, 2), np.nan, np.float32)
-    landmarks = np.stack([nobody if face is None else face.landmarks for face in faces])
-    return gaze_track(frames, landmarks * (frames.shape[1] / side))
 
 
 def measure(footage: Footage, judges: Judges) -> Measurement:
@@ -219,7 +230,6 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
     found = Measurement(notes=list(footage.notes))
     pictures, made_face, shown_face = _Pictures(judges), _Faces(judges, True), _Faces(judges, False)
     features: dict[str, list[Floats]] = {"made": [], "shown": []}
-    gazes: dict[str, list[np.ndarray]] = {"made": [], "shown": []}
     seen = 0
     while True:
         with found.part("generation" if footage.is_made else "reading"):
@@ -236,38 +246,38 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
                 pictures.update(made[skip:], shown[skip:])
         for name, part, faces in (("made", made, made_face), ("shown", shown, shown_face)):
             with found.part("faces"):
-                gazes[name].append(_gaze(part, faces.update(part), faces.side))
+                faces.update(part)
             if judges.features is not None and seen < FEATURE_FRAMES:
                 with found.part("features"):
                     features[name].append(judges.features(part))
         seen += count
     if not seen:
         raise FctfgError("there are no frames to measure")
-    landmarks, driving = made_face.landmarks(), shown_face.landmarks()
+    face, driver = made_face.finish(), shown_face.finish()
+    landmarks, vectors = face.landmarks, face.vectors
     frames, there = len(landmarks), np.isfinite(landmarks).all((1, 2))
     with found.part("motion"):
         heard = None if footage.sound is None else loudness(footage.sound, frames)
         settings = made_face.side, footage.is_reference, footage.says_drivers, footage.skipped, heard
-        moving, found.curves = motion_figures(landmarks, driving, *settings)
+        moving, found.curves = motion_figures(landmarks, driver.landmarks, *settings)
     with found.part("sync"):
         synced = {} if footage.sound is None else made_face.lip_sync(landmarks, footage.sound)
     with found.part("recogniser"):
         source = judges.portrait(footage.source)
-    found.embeddings = {"made": made_face.vectors(), "shown": shown_face.vectors(), "source": source}
+    found.embeddings = {"made": vectors, "source": source}
     found.features = {name: np.concatenate(each).astype(np.float16) for name, each in features.items() if each}
-    vectors = found.embeddings["made"]
     kept = np.mean(csim(vectors, np.broadcast_to(source, vectors.shape))) if len(source) and len(vectors) else np.nan
     found.figures = {
         **pictures.figures(),
         **moving,
-        "gaze error": gaze_error(*(np.concatenate(gazes[name])[footage.skipped :] for name in ("made", "shown"))),
+        "gaze error": gaze_error(face.gaze[footage.skipped :], driver.gaze[footage.skipped :]),
         **synced,
         f"CSIM[{judges.recogniser_name}]": float(kept),
         "faces found": float(there.mean()),
     }
     if footage.is_made:
         found.figures["generation"] = 1000 * found.seconds["generation"] / frames
-    if (lost := int((~np.isfinite(driving).all((1, 2))).sum())) > 0:
+    if (lost := int((~np.isfinite(driver.landmarks).all((1, 2))).sum())) > 0:
         found.notes.append(f"no face was found in {lost} of {frames} frames of the driver")
     if (lost := frames - int(there.sum())) > 0:
         found.notes.append(f"no face was found in {lost} of {frames} frames of the result")

@@ -59,7 +59,8 @@ def motion_figures(
         made: of the result, [T, 68, 2] in pixels, NaN where no face was found.
         driver: of the driver.
         side: of the pictures, pixels.
-        is_reference: whether the driver is also what the result should be.
+        is_reference: whether the driver is also what the result should be; otherwise they are two people, whose head
+            poses are compared less their mean difference.
         says_drivers: whether the sound is what the driver says.
         skipped: frames at the beginning that a result has for free.
         loudness: [T] of the sound; None where there is none.
@@ -74,8 +75,9 @@ def motion_figures(
     if is_reference:
         distance = landmark_distance(late, early, side)
         figures |= {"LMD mouth": distance.mouth, "LMD face": distance.face}
-    pose = pose_error(pose_track(late), pose_track(early))
-    figures |= {"yaw error": pose.yaw, "pitch error": pose.pitch, "roll error": pose.roll}
+    pose = pose_error(pose_track(late), pose_track(early), centred=not is_reference)
+    form = "" if is_reference else "[centred]"
+    figures |= {f"{axis} error{form}": value for axis, value in pose._asdict().items()}
     figures["blink F1"] = blink_f1(blinks(eye_aspect_ratio(made)), blinks(eye_aspect_ratio(driver)))
     figures["expression error"] = expression_error(late, early)
     if says_drivers:

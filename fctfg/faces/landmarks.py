@@ -11,6 +11,7 @@ from PIL import Image
 from fctfg.errors import FctfgError
 from fctfg.faces.boxes import Box, Floats, Pixels
 
+MODEL_FILE = "shape_predictor_68_face_landmarks.dat"
 LEAST_SIDE = 256  # pixels: smaller pictures are enlarged to it before faces or landmarks are looked for
 _SIDE = 200  # pixels; a face is brought to this size before its landmarks are read, which are whole pixels in dlib
 
@@ -25,7 +26,7 @@ class Landmarks:
     def __init__(self) -> None:
         import dlib
 
-        self._predictor = _dlib_predictor(dlib_weights() / "shape_predictor_68_face_landmarks.dat")
+        self._predictor = _dlib_predictor(dlib_weights() / MODEL_FILE)
         self._rectangle = dlib.rectangle
 
     def __call__(self, rgb: Pixels, box: Box) -> Floats:

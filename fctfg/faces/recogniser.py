@@ -12,6 +12,7 @@ from fctfg.errors import FctfgError
 from fctfg.faces.boxes import Floats, Pixels
 from fctfg.faces.landmarks import dlib_weights
 
+MODEL_FILE = "dlib_face_recognition_resnet_model_v1.dat"
 DIMENSIONS = 128
 SAME_PERSON = 0.6  # Euclidean distance; customary for photographs with this network
 
@@ -34,7 +35,7 @@ class DlibRecogniser:
     name = "dlib"
 
     def __init__(self) -> None:
-        self._net = _dlib_resnet(dlib_weights() / "dlib_face_recognition_resnet_model_v1.dat")
+        self._net = _dlib_resnet(dlib_weights() / MODEL_FILE)
 
     def embed(self, rgb: Pixels, landmarks: Floats) -> Floats:
         """The embedding of one face.

@@ -141,7 +141,7 @@ def efficientnet_features(path: str | Path | None = None, device: str = "cpu") -
     Raises:
         FctfgError: the file or the package is missing, damaged, or another network.
     """
-    where = Path(path) if path is not None else _packaged()
+    where = Path(path) if path is not None else efficientnet_file()
     if where is None or not where.is_file():
         raise FctfgError(
             f"{where or EFFICIENTNET_FILE} does not exist: EfficientNet-Lite0 for FID, licence: "
@@ -151,9 +151,12 @@ def efficientnet_features(path: str | Path | None = None, device: str = "cpu") -
     return NetworkFeatures("efficientnet_lite0", network, DIMENSIONS, SIZE, 127.0, 128.0, device)
 
 
-def efficientnet_is_here() -> bool:
-    """Whether the package with its weights is installed."""
-    return _packaged() is not None
+def efficientnet_file() -> Path | None:
+    """EfficientNet-Lite0's file in the installed package; None without the package."""
+    spec = importlib.util.find_spec(EFFICIENTNET_PACKAGE.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / "models" / EFFICIENTNET_FILE
 
 
 def efficientnet_table() -> Table:
@@ -202,14 +205,6 @@ def _inception() -> nn.Module:
     network = inception_v3(weights=None, aux_logits=False, transform_input=False, init_weights=False)
     network.fc = nn.Identity()  # the pooled features as they are; its dropout does nothing in eval mode
     return network
-
-
-def _packaged() -> Path | None:
-    """The file in the installed package; None without it."""
-    spec = importlib.util.find_spec(EFFICIENTNET_PACKAGE.replace("-", "_"))
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    return Path(spec.submodule_search_locations[0]) / "models" / EFFICIENTNET_FILE
 
 
 def _load(path: Path, make: Callable[[], nn.Module], table: Table) -> nn.Module:

@@ -43,48 +43,23 @@ class Moments:
             raise ValueError(f"update needs [N, {self.dimensions}], got {vectors.shape}")
         if not np.isfinite(vectors).all():
             raise ValueError("features hold values that are not finite")
-        if len(vectors):
-            mean = vectors.mean(0)
-            self._take(len(vectors), mean, [vectors - mean])
-
-    def merge(self, other: Moments) -> None:
-        """Takes in all vectors of another; the result does not depend on the order, but for rounding.
-
-        Raises:
-            ValueError: the dimensions differ.
-        """
-        if other.dimensions != self.dimensions:
-            raise ValueError(f"moments of {self.dimensions} and {other.dimensions} dimensions cannot be merged")
-        if other.count:
-            self._take(other.count, other.mean, other._rows)
+        if not len(vectors):
+            return
+        mean, total = vectors.mean(0), self.count + len(vectors)
+        difference = mean - self.mean
+        # Chan, Golub and LeVeque (1979): S = S_a + S_b + n_a n_b / (n_a + n_b) d d^T with d = mean_b - mean_a
+        between = np.sqrt(self.count * len(vectors) / total) * difference[None]
+        self._rows += [vectors - mean, between]
+        self.mean = self.mean + difference * (len(vectors) / total)
+        self.count = total
+        if sum(map(len, self._rows)) > 2 * self.dimensions:
+            self._rows = [self.rows]
 
     @property
     def rows(self) -> np.ndarray:
         """R [n, D], n at most D, with R^T R = (count - 1) covariance."""
         rows = np.concatenate([np.zeros((0, self.dimensions)), *self._rows])
         return rows if len(rows) <= self.dimensions else np.asarray(np.linalg.qr(rows, mode="r"))
-
-    @property
-    def covariance(self) -> np.ndarray:
-        """[D, D], unbiased (divided by count - 1); NaN with fewer than two vectors."""
-        if self.count < 2:
-            return np.full((self.dimensions, self.dimensions), np.nan)
-        rows = self.rows
-        return rows.T @ rows / (self.count - 1)
-
-    def _take(self, count: int, mean: np.ndarray, rows: list[np.ndarray]) -> None:
-        """Adds vectors given by their own moments.
-
-        Chan, Golub and LeVeque (1979): S = S_a + S_b + n_a n_b / (n_a + n_b) d d^T with d = mean_b - mean_a.
-        """
-        total = self.count + count
-        difference = mean - self.mean
-        between = np.sqrt(self.count * count / total) * difference[None]
-        self._rows = [*self._rows, *rows, between] if self.count else list(rows)
-        self.mean = self.mean + difference * (count / total)
-        self.count = total
-        if sum(map(len, self._rows)) > 2 * self.dimensions:
-            self._rows = [self.rows]
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:

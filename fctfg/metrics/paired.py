@@ -23,34 +23,44 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, level: float = 0.95, seed: int = 0
+    a: Sequence[float] | np.ndarray,
+    b: Sequence[float] | np.ndarray,
+    level: float = 0.95,
+    seed: int = 0,
+    groups: Sequence[str] | np.ndarray | None = None,
 ) -> Comparison:
     """Paired comparison of one metric of two methods over the same clips.
 
     p is that of the signed-rank test of Wilcoxon (1945), two-sided, with clips of no difference left out of the ranks:
     exact for up to 50 clips without ties, otherwise by permutations or the normal approximation, as scipy does. It asks
     whether the differences lie symmetrically around zero. With n clips it cannot fall below 2^(1 - n): fewer than six
-    never reach 0.05. The interval is that of the mean difference, by `confidence_interval`.
+    never reach 0.05. The interval is that of the mean difference, by `confidence_interval`. With `groups`, the mean
+    difference of each person takes the place of a clip's in the test, and people are drawn for the interval.
 
     Args:
         a: [N], of the one method; NaN = not measured.
         b: [N], of the other, the same clips in the same order.
         level: of the interval, in (0, 1).
         seed: of the interval's resampling.
+        groups: [N], who each clip shows; None takes the clips as independent.
 
     Returns:
         the comparison; p is 1 where no clip differs. Two infinite values (PSNR of equal pictures) do not differ.
 
     Raises:
-        ValueError: the lengths differ, they are not one-dimensional, or the level is outside (0, 1).
+        ValueError: the lengths differ, they are not one-dimensional, or `confidence_interval` refuses the rest.
     """
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"compare needs the same clips of both methods, got {x.shape} and {y.shape}")
     equal = x == y
     differences = np.where(equal, 0.0, np.subtract(x, y, where=~equal, out=np.zeros_like(x)))
-    interval = confidence_interval(differences, level, seed)
-    known = differences[~np.isnan(differences)]
+    interval = confidence_interval(differences, level, seed, groups)
+    there = ~np.isnan(differences)
+    known = differences[there]
+    if groups is not None:
+        _, place = np.unique(np.asarray(groups)[there], return_inverse=True)
+        known = np.bincount(place, known) / np.bincount(place)
     if not len(known):
         p = float("nan")
     elif not known.any():

@@ -18,12 +18,10 @@ class MouthMotion(NamedTuple):
     Attributes:
         silent: where the sound is silent; lower is better. NaN where fewer than 5 frames are.
         speech: elsewhere, to compare with.
-        share: of the frames that are silent.
     """
 
     silent: float
     speech: float
-    share: float
 
 
 def mouth_in_silence(opening: npt.NDArray[np.floating], loudness: npt.NDArray[np.floating]) -> MouthMotion:
@@ -42,7 +40,7 @@ def mouth_in_silence(opening: npt.NDArray[np.floating], loudness: npt.NDArray[np
     if opening.shape != loudness.shape or opening.ndim != 1:
         raise ValueError(f"mouth_in_silence needs two [T], got {list(opening.shape)} and {list(loudness.shape)}")
     if len(opening) < 2:
-        return MouthMotion(np.nan, np.nan, np.nan)
+        return MouthMotion(np.nan, np.nan)
     quiet = loudness <= np.quantile(loudness, LOUD) * 10 ** (-QUIET / 20)
     change = np.abs(np.diff(opening.astype(np.float64)))
     silent, known = quiet[1:] & quiet[:-1], np.isfinite(change)
@@ -50,4 +48,4 @@ def mouth_in_silence(opening: npt.NDArray[np.floating], loudness: npt.NDArray[np
     def mean(where: npt.NDArray[np.bool_]) -> float:
         return float(change[where].mean()) if where.sum() >= LEAST else float("nan")
 
-    return MouthMotion(mean(silent & known), mean(~silent & known), float(silent.mean()))
+    return MouthMotion(mean(silent & known), mean(~silent & known))
