@@ -78,11 +78,16 @@ def _sync(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     from fctfg.doctor.stage_run import asked, diagnose_run, read_values
 
-    values = read_values(options.folder)
+    values, note = read_values(options.folder)
+    if note:
+        print(note)
     looked, unknown = asked(values)
     print(f"looked for: {', '.join(looked) or 'nothing'}")
     if unknown:
-        print(f"not known: {', '.join(unknown)} (fctfg evaluate --weights {options.folder} --out RUN/evaluation)")
+        print(
+            f"not known: {', '.join(unknown)} (fctfg evaluate --data DIR --weights {options.folder} --out "
+            f"{options.folder}/evaluation)"
+        )
     found = diagnose_run(values)
     if not found:
         print("Nothing is wrong with what was looked at.")

@@ -38,6 +38,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     for name, found in diagnosis.evidence.made():
         table.add_row(TITLES[name], diagnosis.verdicts[name], str(found))
     console.print(table)
+    for note in diagnosis.notes:
+        print(note)
     if diagnosis.evidence.shift is not None:
         print("\naccuracy of a window's own sound against one that is so many frames late; | is a guess")
         print(shift_plot(diagnosis.evidence.shift.accuracy))
@@ -65,7 +67,7 @@ def write_doctor_report(path: Path, diagnosis: Diagnosis) -> None:
     ]
     sections = [
         page.Section("Conclusion", told),
-        page.Section("Checks", checks),
+        page.Section("Checks", [*checks, *map(page.Text, diagnosis.notes)]),
     ]
     if offsets := evidence.sound.offsets:
         bars = [(f"{frames:+d}", float(count), f"{count} clips") for frames, count in sorted(offsets.items())]

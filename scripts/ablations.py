@@ -103,8 +103,7 @@ def train_variant(out: Path, name: str, seed: int, iterations: int, start: tuple
 
 def evaluate(run: Path, data: Path) -> None:
     """An evaluation of a run, beside it; only what is missing is measured."""
-    if not (run / "evaluation" / "results.json").is_file():
-        fctfg("evaluate", "--weights", run, "--data", data, "--out", run / "evaluation", "--no-report")
+    fctfg("evaluate", "--weights", run, "--data", data, "--out", run / "evaluation", "--no-report")
 
 
 def main() -> None:

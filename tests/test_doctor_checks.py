@@ -192,6 +192,7 @@ def test_a_healthy_expert_needs_nothing() -> None:
         ("overfit", {"accuracy": 0.6, "iterations": 600}, "broken"),
         ("overfit", {"accuracy": 0.6}, "undecided"),
         ("shift", {"peak": 4, "accuracy": {4: 0.1}}, "another clock"),
+        ("shift", {"measurement": SyncMeasurement(0.95, "val", "0" * 64, 2, 4, 90)}, "few held out"),
         ("amount", {"train": Counts(100, 30.0, 1)}, "few people"),
         ("amount", {"train": Counts(100, 2.0, 50)}, "few hours"),
     ],

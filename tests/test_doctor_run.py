@@ -1,5 +1,6 @@
 """`fctfg doctor run`: each symptom in a log that has it, and none in a healthy one."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -68,17 +69,30 @@ def test_the_command_reads_a_log_and_an_evaluation(tmp_path: Path, capsys: pytes
     for iteration in range(100):
         rows += [f"{iteration},train/sync,{0.7 - 0.001 * iteration}", f"{iteration},train/real_sign,nan"]
     (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
-    values = read_values(tmp_path)
-    assert values["train/sync"] == pytest.approx(0.7 - 0.0945) and values["train/sync, first"] == pytest.approx(0.6955)
+    values, note = read_values(tmp_path)
+    assert (
+        note == ""
+        and values["train/sync"] == pytest.approx(0.7 - 0.0945)
+        and values["train/sync, first"] == pytest.approx(0.6955)
+    )
     assert "train/real_sign" not in values
     assert main(["doctor", "run", str(tmp_path)]) == 0
     output = capsys.readouterr().out
     assert "Nothing is wrong" in output and "not known: learnt by heart" in output
-    (tmp_path / "evaluation").mkdir()
-    results = {"figures": {"blink F1": {"mean": 0.0}, "CSIM[dlib]": {"mean": None}}, "whole": {}}
-    (tmp_path / "evaluation" / "results.json").write_text(json.dumps(results))
-    assert main(["doctor", "run", str(tmp_path)]) == 0
-    assert "Most likely (never blinks)" in capsys.readouterr().out
+    weights, results = tmp_path / "export" / "weights.safetensors", tmp_path / "evaluation" / "results.json"
+    for path in (weights, results):
+        path.parent.mkdir()
+    weights.write_bytes(b"now")
+    told = {"figures": {"blink F1": {"mean": 0.0}, "CSIM[dlib]": {"mean": None}}, "whole": {}}
+    for evaluated, words in (
+        (b"now", "Most likely (never blinks)"),
+        (b"before", "is of other weights than the run has"),
+    ):
+        told["made_with"] = {"weights": {"sha256": hashlib.sha256(evaluated).hexdigest()}}
+        results.write_text(json.dumps(told))
+        assert main(["doctor", "run", str(tmp_path)]) == 0
+        printed = capsys.readouterr().out
+        assert words in printed and ("Nothing is wrong" in printed) == (evaluated == b"before")
 
 
 def test_what_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -180,12 +180,28 @@ def test_options_that_do_not_go_together(place: Place, tmp_path: Path, capsys: p
     assert "is no folder (--sources)" in refused(capsys, 1, data, "--sources", tmp_path / "raw")
 
 
-def test_clips_that_are_too_short(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = tmp_path / "data"
-    shutil.copytree(place[0], root)
-    manifest = read_manifest(root)
-    table = pq.read_table(root / FILE_NAME)
-    frames = pa.array([20 if split == "val" else 50 for split in manifest.column("split")], pa.int64())
+def with_lengths(data: Path, root: Path, lengths: dict[str, int]) -> Path:
+    """A copy whose manifest says that the clips of a split have so many frames."""
+    shutil.copytree(data, root)
+    manifest, table = read_manifest(root), pq.read_table(root / FILE_NAME)
+    frames = pa.array([lengths[split] for split in manifest.column("split")], pa.int64())
     write_table(root, table.set_column(table.schema.get_field_index("n_frames"), "n_frames", frames), manifest.settings)
+    return root
+
+
+def test_clips_that_are_too_short(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = with_lengths(place[0], tmp_path / "data", {"train": 50, "val": 20, "test": 50})
     error = refused(capsys, 1, root, "--expert", place[1] / "sync_expert")
     assert "none of the 4 clips of split 'val' has the 30 frames" in error
+
+
+def test_what_was_measured_is_kept_where_another_check_cannot_be_made(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = with_lengths(place[0], tmp_path / "data", {"train": 35, "val": 50, "test": 50})
+    expert = published.save({"state_dict": published.state(published.sync_expert())}, tmp_path / "expert.pth")
+    report = examined(root, tmp_path / "report.json", "--expert", expert)
+    assert "overfit" not in report["checks"] and "a few clips by heart: not looked at" in report["notes"][0]
+    told = capsys.readouterr().out
+    assert report["notes"][0] in told and sidecar(expert).is_file() and f"measured: {expert}.sync.json" in told
+    assert "few held out" in rules(report)

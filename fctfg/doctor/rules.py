@@ -42,6 +42,7 @@ class Rule:
 
 LITTLE_HOURS = 20.0  # fewer are named as a cause where Wav2Lip's expert stayed at chance
 FEW_PEOPLE = 10  # so are one speaker, and 8 or 9 videos
+FEW_HELD_OUT = 5  # people, whose accuracy says little of others
 
 LONG = 3.0  # s: nine in ten clips of this length with their own sound have a sure offset (docs/log.md)
 
@@ -224,6 +225,15 @@ RULES = (
         "the expert's accuracy on held-out people is {shift.measurement.accuracy:.2f} (a guess: 0.50), where stage 3 "
         "asks for 0.85",
         "if nothing else here explains it, train longer, until val/accuracy does not rise any more",
+    ),
+    Rule(
+        "few held out",
+        "shift",
+        "suspect",
+        lambda e: e.shift is not None and e.shift.measurement.people < FEW_HELD_OUT,
+        "the expert's accuracy is of {shift.measurement.people} held-out people and {shift.measurement.clips} clips "
+        "only; of others it may be far from {shift.measurement.accuracy:.2f}",
+        "prepare more people for the split val, and measure with more --clips",
     ),
     Rule(
         "undecided",

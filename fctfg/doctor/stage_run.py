@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fctfg.errors import FctfgError
 from fctfg.report import read_metrics
+from fctfg.weights.checkpoint import sha256
 
 TENTH = 10  # parts that a run is divided into; its first and last one are compared
 TERMS = ("orthogonality", "sync", "identity", "reconstruction", "perceptual", "adversarial", "lpips", "l2")
@@ -145,7 +146,7 @@ SYMPTOMS = (
 """In the order of their likelihood as the cause of what stands below them."""
 
 
-def read_values(run: Path) -> dict[str, float]:
+def read_values(run: Path) -> tuple[dict[str, float], str]:
     """What a run has logged and what its evaluation has found.
 
     Args:
@@ -153,7 +154,8 @@ def read_values(run: Path) -> dict[str, float]:
 
     Returns:
         Of each logged term the mean over the last tenth of its values, and as `NAME, first` over the first tenth; of
-        the evaluation in `RUN/evaluation`, each figure's mean by its name without brackets.
+        the evaluation in `RUN/evaluation`, each figure's mean by its name without brackets. And what somebody has to
+        know of the evaluation, empty where there is nothing: one of other weights than the run's does not count.
 
     Raises:
         FctfgError: nothing was logged, or the evaluation is damaged.
@@ -168,15 +170,19 @@ def read_values(run: Path) -> dict[str, float]:
             values[name] = sum(known[-part:]) / part
             values[f"{name}, first"] = sum(known[:part]) / part
     path = run / "evaluation" / "results.json"
-    if path.is_file():
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found = {name: each["mean"] for name, each in content["figures"].items()}
-            found |= {name: each["value"] for name, each in content["whole"].items()}
-        except (ValueError, KeyError, TypeError) as error:
-            raise FctfgError(f"{path} is damaged; run fctfg evaluate again") from error
-        values |= {name.split("[")[0]: value for name, value in found.items() if value is not None}
-    return values
+    if not path.is_file():
+        return values, ""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = {name: each["mean"] for name, each in content["figures"].items()}
+        found |= {name: each["value"] for name, each in content["whole"].items()}
+        measured = content["made_with"]["weights"]["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FctfgError(f"{path} is damaged; run fctfg evaluate again") from error
+    weights = run / "export" / "weights.safetensors"
+    if not weights.is_file() or measured != sha256(weights):
+        return values, f"{path} is of other weights than the run has now, and does not count; evaluate again"
+    return values | {name.split("[")[0]: value for name, value in found.items() if value is not None}, ""
 
 
 def diagnose_run(values: Values) -> list[tuple[str, str, str]]:

@@ -87,6 +87,7 @@ class Diagnosis:
         expert: what the user calls the expert; None without one.
         evidence: what was measured.
         findings: the likeliest cause first; empty when nothing is wrong.
+        notes: which check could not be made, and why.
     """
 
     data: Path
@@ -94,6 +95,7 @@ class Diagnosis:
     expert: str | None
     evidence: Evidence
     findings: list[Finding]
+    notes: list[str]
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
@@ -111,6 +113,7 @@ class Diagnosis:
                 for name, found in self.evidence.made()
             },
             "findings": [asdict(finding) for finding in self.findings],
+            "notes": self.notes,
         }
 
 
@@ -137,18 +140,21 @@ def examine(options: Options, bar: Bar) -> tuple[Diagnosis, Artifact | None]:
     with tempfile.TemporaryDirectory() as folder:
         clock = measure_clock(Path(folder))
     shift = overfit = None
+    notes = []
     if expert is not None:
         with bar("shift") as show:
             shift = measure_shift(expert.to(options.device), options.data, options.clips, show)
     if options.overfit:
         sizes = SMALL if expert is None else expert.config
-        with bar("overfit") as show:
-            overfit = measure_overfit(
-                options.data, sizes, options.iterations, options.seconds, device=options.device, show=show
-            )
+        given = options.iterations, options.seconds
+        try:
+            with bar("overfit") as show:
+                overfit = measure_overfit(options.data, sizes, *given, device=options.device, show=show)
+        except FctfgError as error:  # what was measured before is not lost
+            notes.append(f"a few clips by heart: not looked at, {error}")
     evidence = Evidence(amount, sound, sources, clock, training, overfit, shift)
     name = options.expert or (None if options.run is None else str(options.run))
-    return Diagnosis(options.data, manifest.hash, name, evidence, diagnose(evidence)), artifact
+    return Diagnosis(options.data, manifest.hash, name, evidence, diagnose(evidence), notes), artifact
 
 
 def keep_measurement(artifact: Artifact, measurement: SyncMeasurement, out: Path | None) -> Path:
