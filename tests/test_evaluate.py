@@ -189,17 +189,6 @@ def test_four_workers_and_a_video_read_twice_change_nothing(real: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_a_still_picture_is_not(real: Path, tmp_path: Path) -> None:
-    for path in sorted(real.rglob("*.mp4")):
-        first = next(read_frames(path))
-        film(tmp_path / "still" / path.relative_to(real), repeat(first, 30), read_audio(path))
-    out = tmp_path / "out"
-    assert main(["evaluate", "--pair", str(tmp_path / "still"), str(real), f"--out={out}", *PLAIN]) == 0
-    for figures in told(out).values():
-        assert figures["jitter ratio"] < 0.8 and figures["LMD mouth"] > 1 and not figures["opening correlation"] > 0.5
-
-
-@pytest.mark.slow
 def test_videos_of_other_length_size_and_rate(real: Path, tmp_path: Path) -> None:
     """What is common to both is compared, and the notes say what was not."""
     source = root() / "test" / "p010" / "c0.mp4"
