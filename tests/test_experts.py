@@ -93,6 +93,15 @@ def test_mouths_follow_a_turned_and_moved_face(syncnet: SyncNet) -> None:
         torch.testing.assert_close(bgr, torch.tensor([px + py, py, px]) / 400, atol=1e-4, rtol=0)
 
 
+def test_mouths_are_float32_under_autocast(syncnet: SyncNet) -> None:
+    frames = torch.rand(2, 3, 160, 160) * 2 - 1
+    points = ((TEMPLATE + torch.randn(2, 5, 2)) * 1.3 + 15.5) / 160
+    want = syncnet.mouths_of(frames, points)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = syncnet.mouths_of(frames, points)
+    assert got.dtype == torch.float32 and torch.equal(got, want)
+
+
 def test_mouths_pass_gradients_and_refuse_wrong_shapes(syncnet: SyncNet) -> None:
     frames = torch.zeros(1, 5, 3, 64, 64, requires_grad=True)
     points = ((TEMPLATE + 0.5) / 96).expand(1, 5, 5, 2)

@@ -55,6 +55,19 @@ def test_the_donors_mouth_lands_in_its_place() -> None:
     assert float(white.sum()) == pytest.approx(math.pi * (6 / 0.8) ** 2, rel=0.1)
 
 
+def test_exchange_is_float32_under_autocast() -> None:
+    frames, donor = torch.rand(2, 1, 3, SIZE, SIZE)
+    points, donor_points = moved(POINTS, 5, 0.9, (0.01, 0.02)), moved(POINTS, -15, 0.8, (0.02, 0.03))
+    want = transplant_mouth(frames, points, donor, donor_points)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = transplant_mouth(frames, points, donor, donor_points)
+        mask = mouth_mask(points, SIZE, SIZE)
+    assert got.dtype == mask.dtype == torch.float32
+    assert torch.equal(got, want) and torch.equal(mask, mouth_mask(points, SIZE, SIZE))
+    coarse = transplant_mouth(*(x.bfloat16() for x in (frames, points, donor, donor_points)))
+    assert coarse.dtype == torch.bfloat16
+
+
 def test_wrong_shapes_are_named() -> None:
     frames = torch.zeros(2, 3, 8, 8)
     with pytest.raises(ValueError, match=r"\[N, 5, 2\]"):

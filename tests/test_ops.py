@@ -10,7 +10,15 @@ from torch import Tensor
 
 from fctfg.ops.mel import mel_spectrogram
 from fctfg.ops.modulated_conv import demodulation, modulated_conv2d, modulated_rgb
-from fctfg.ops.similarity import ARCFACE_TEMPLATE, invert_similarity, pixel_points, similarity_from_points, warp
+from fctfg.ops.similarity import (
+    ARCFACE_TEMPLATE,
+    align,
+    invert_similarity,
+    pixel_points,
+    similarity_from_points,
+    transform_points,
+    warp,
+)
 from fctfg.ops.upfirdn2d import fir_kernel, upfirdn2d
 from fctfg.ops.windows import mel_windows, window_start
 
@@ -236,6 +244,33 @@ def test_warp_by_the_identity_changes_nothing_and_passes_gradients() -> None:
     got.sum().backward()
     assert images.grad is not None
     torch.testing.assert_close(images.grad, torch.ones_like(images), atol=1e-4, rtol=1e-4)
+
+
+def test_similarities_are_float32_under_autocast() -> None:
+    src, dst = draw(4, 5, 2).float() * 30 + 50, draw(4, 5, 2).flip(0).float() * 20 + 90
+
+    def matrices() -> list[Tensor]:
+        matrix = similarity_from_points(src, dst)
+        return [matrix, invert_similarity(matrix), transform_points(src, matrix)]
+
+    want = matrices()
+    with torch.autocast("cpu", torch.bfloat16):
+        got = matrices()
+    for one, other in zip(got, want, strict=True):
+        assert one.dtype == torch.float32 and torch.equal(one, other)
+
+
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16, torch.float64])
+def test_alignment_is_float32_under_autocast_and_keeps_the_frames_type(given: torch.dtype) -> None:
+    frames = torch.rand(3, 3, 128, 160).to(given)
+    points = torch.tensor([0.2, 0.1]) + 0.5 * (ARCFACE_TEMPLATE + 2 * draw(3, 5, 2).float()) / 112
+    want = align(frames, points, ARCFACE_TEMPLATE, (112, 112))
+    with torch.autocast("cpu", torch.bfloat16):
+        got = align(frames, points, ARCFACE_TEMPLATE, (112, 112))
+    assert got.dtype == want.dtype == given and torch.equal(got, want)
+    exact = align(frames.double(), points.double(), ARCFACE_TEMPLATE, (112, 112))
+    # float32 places pixels to 1e-5 px, bfloat16 would to 0.5 px; the values of bfloat16 pictures are 2^-9 apart
+    assert float((got - exact).abs().max()) < (0.004 if given == torch.bfloat16 else 1e-4)
 
 
 def test_points_as_fractions_become_pixel_indices() -> None:

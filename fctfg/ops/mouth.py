@@ -3,13 +3,22 @@
 import torch
 from torch import Tensor
 
-from fctfg.ops.similarity import ARCFACE_TEMPLATE, invert_similarity, pixel_points, similarity_from_points, warp
+from fctfg.ops.precision import float32_island, precise
+from fctfg.ops.similarity import (
+    ARCFACE_TEMPLATE,
+    invert_similarity,
+    pixel_points,
+    similarity_from_points,
+    transform_points,
+    warp,
+)
 
 RIGID = (0, 1, 2)  # eyes and nose tip: the points that speech does not move
 # The region of a 112 x 112 ArcFace crop that speech moves, from under the nose to below the chin.
 CENTER, RADIUS, EDGE = (56.0, 103.0), (31.0, 25.0), 0.25
 
 
+@float32_island
 def mouth_mask(points: Tensor, height: int, width: int) -> Tensor:
     """Where the mouth and the chin are: 1 inside, 0 outside, with a soft edge.
 
@@ -18,7 +27,7 @@ def mouth_mask(points: Tensor, height: int, width: int) -> Tensor:
         height, width: of the picture, in pixels.
 
     Returns:
-        [N, 1, height, width] in [0, 1].
+        [N, 1, height, width] in [0, 1], float32 or finer.
     """
     template = ARCFACE_TEMPLATE.to(points)[list(RIGID)]
     matrix = similarity_from_points(pixel_points(points[:, list(RIGID)], height, width), template)  # frame -> template
@@ -28,7 +37,7 @@ def mouth_mask(points: Tensor, height: int, width: int) -> Tensor:
         indexing="ij",
     )
     grid = torch.stack([x, y], dim=-1).view(1, -1, 2)  # [1, H*W, 2]
-    where = grid @ matrix[:, :, :2].transpose(1, 2) + matrix[:, None, :, 2]  # [N, H*W, 2]
+    where = transform_points(grid, matrix)  # [N, H*W, 2]
     distance = ((where - where.new_tensor(CENTER)) / where.new_tensor(RADIUS)).norm(dim=-1)  # 1 on the ellipse
     return ((1 + EDGE - distance) / (2 * EDGE)).clamp(0, 1).view(-1, 1, height, width)
 
@@ -43,7 +52,7 @@ def transplant_mouth(frames: Tensor, points: Tensor, donor: Tensor, donor_points
         donor_points: [N, 5, 2].
 
     Returns:
-        [N, 3, H, W], the frames outside of the mouth's region.
+        [N, 3, H, W] of the frames' type, which are unchanged outside of the mouth's region.
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -54,7 +63,7 @@ def transplant_mouth(frames: Tensor, points: Tensor, donor: Tensor, donor_points
             f"{list(donor.shape)}, {list(points.shape)} and {list(donor_points.shape)}"
         )
     height, width = frames.shape[-2:]
-    there = pixel_points(donor_points[:, list(RIGID)], height, width)
-    here = pixel_points(points[:, list(RIGID)], height, width)
+    there = pixel_points(precise(donor_points[:, list(RIGID)]), height, width)
+    here = pixel_points(precise(points[:, list(RIGID)]), height, width)
     placed = warp(donor, invert_similarity(similarity_from_points(there, here)), (height, width))
     return torch.lerp(frames, placed, mouth_mask(points, height, width).to(frames.dtype))

@@ -1,14 +1,15 @@
 """Similarity transforms from facial points, and warping by them.
 
 Coordinates are pixel indices: the center of the top left pixel is (0, 0). Points given as fractions of an image are
-converted by :func:`pixel_points`.
+converted by :func:`pixel_points`. Everything here is float32 or finer, under autocast too: bfloat16 would misplace a
+face by pixels.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fctfg.ops.precision import precise
+from fctfg.ops.precision import float32_island, precise
 
 # Viewer's left eye, right eye, nose tip, left and right mouth corner of a 112 x 112 ArcFace crop, (x, y) in pixels.
 ARCFACE_TEMPLATE = torch.tensor(
@@ -21,6 +22,7 @@ def pixel_points(points: Tensor, height: int, width: int) -> Tensor:
     return points * points.new_tensor([width, height]) - 0.5
 
 
+@float32_island
 def similarity_from_points(src: Tensor, dst: Tensor) -> Tensor:
     """The rotation, uniform scale and translation that bring points closest to others in the least squares.
 
@@ -45,11 +47,18 @@ def similarity_from_points(src: Tensor, dst: Tensor) -> Tensor:
     return torch.cat([linear, offset], dim=2)
 
 
+@float32_island
 def invert_similarity(matrix: Tensor) -> Tensor:
     """The inverse of similarity transforms [B, 2, 3], in the same form."""
     linear, offset = matrix[:, :, :2], matrix[:, :, 2:]
     inverse = linear.transpose(1, 2) / linear.square().sum((1, 2), keepdim=True).div(2).clamp_min(1e-12)
     return torch.cat([inverse, -inverse @ offset], dim=2)
+
+
+@float32_island
+def transform_points(points: Tensor, matrix: Tensor) -> Tensor:
+    """Points [B or 1, N, 2] where similarity transforms [B, 2, 3] bring them, [B, N, 2]."""
+    return points @ matrix[:, :, :2].transpose(1, 2) + matrix[:, None, :, 2]
 
 
 def warp(images: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
@@ -61,7 +70,7 @@ def warp(images: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
         size: (height, width) of the output.
 
     Returns:
-        [B, C, height, width]; the border's color is repeated outside of the image.
+        [B, C, height, width] of the images' type; the border's color is repeated outside of the image.
     """
     in_height, in_width = images.shape[-2:]
     height, width = size
@@ -72,10 +81,13 @@ def warp(images: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
         indexing="ij",
     )
     grid = torch.stack([x, y], dim=-1).view(1, -1, 2)  # [1, h*w, 2]
-    where = grid @ matrix[:, :, :2].transpose(1, 2) + matrix[:, None, :, 2]  # [B, h*w, 2] input pixel indices
+    where = transform_points(grid, matrix)  # [B, h*w, 2] input pixel indices
     where = (2 * where + 1) / where.new_tensor([in_width, in_height]) - 1  # to grid_sample's [-1, 1]
-    where = where.view(-1, height, width, 2).to(images.dtype)
-    return F.grid_sample(images, where, mode="bilinear", padding_mode="border", align_corners=False)
+    pictures = precise(images)
+    where = where.view(-1, height, width, 2).to(pictures.dtype)
+    with torch.autocast(images.device.type, enabled=False):
+        warped = F.grid_sample(pictures, where, mode="bilinear", padding_mode="border", align_corners=False)
+    return warped.to(images.dtype)
 
 
 def align(frames: Tensor, points: Tensor, template: Tensor, size: tuple[int, int]) -> Tensor:
@@ -88,7 +100,7 @@ def align(frames: Tensor, points: Tensor, template: Tensor, size: tuple[int, int
         size: (height, width) of the result.
 
     Returns:
-        [N, 3, height, width].
+        [N, 3, height, width] of the frames' type.
     """
     matrix = similarity_from_points(pixel_points(precise(points), *frames.shape[-2:]), template)  # frame -> face
     return warp(frames, invert_similarity(matrix), size)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fctfg.ops.mel import N_MELS
-from fctfg.ops.similarity import similarity_from_points
+from fctfg.ops.similarity import similarity_from_points, transform_points
 from fctfg.ops.windows import MEL_FPS
 
 FPS = 25  # video frames per second
@@ -119,7 +119,7 @@ class LandmarkSync(nn.Module):
             raise ValueError(f"landmarks must be [B, T, {LANDMARKS}, 2], not {list(landmarks.shape)}")
         points = landmarks.flatten(0, 1).float()  # [B*T, 68, 2]
         matrix = similarity_from_points(points[:, list(RIGID)], self.template)  # frame -> template
-        moved = points[:, list(MOVING)] @ matrix[:, :, :2].transpose(1, 2) + matrix[:, None, :, 2]
+        moved = transform_points(points[:, list(MOVING)], matrix)
         moved = moved.flatten(1).unflatten(0, landmarks.shape[:2])  # [B, T, 64]
         return (moved - moved.mean(1, keepdim=True)).transpose(1, 2) / _UNIT
 

@@ -175,8 +175,7 @@ class SyncNet(nn.Module):
         pixels = pixel_points(precise(points), height, width)
         matrix = invert_similarity(similarity_from_points(pixels, self.template))  # face -> frame
         half = FACE_SIZE // 2
-        down = matrix.new_tensor([0.0, half])
-        offset = matrix[:, :, 2:] + (matrix[:, :, :2] @ down)[:, :, None]  # start at the face's middle row
+        offset = matrix[:, :, 2:] + half * matrix[:, :, 1:2]  # start at the face's middle row
         matrix = torch.cat([matrix[:, :, :2], offset], dim=2)
         faces = warp(frames, matrix, (half, FACE_SIZE))  # [N, 3, 48, 96]
         return (faces.flip(1) + 1) / 2
