@@ -130,6 +130,17 @@ def test_a_spoilt_weight_leads_back_to_the_checkpoint(place: Place, caplog: pyte
     assert checkpoint(place, run)["fctfg"]["attempt"] == 1
 
 
+def test_a_run_goes_back_while_the_weights_of_stage_2_rest(place: Place) -> None:
+    """They take no step before iteration 7, and the last one after it, as without the fault."""
+    run, warm_up = "spoilt_warm_up", ("--safety.max_skipped=2", "--model.init_args.warm_up=7")
+    status, _ = faulty(place, "talking_face", run, *warm_up, plan={4: "weight:nan"})
+    assert status == 0
+    saved = checkpoint(place, run)
+    assert saved["fctfg"]["attempt"] == 1 and finite(saved["state_dict"])
+    steps = [int(parameter["step"]) for parameter in saved["optimizer_states"][0]["state"].values()]
+    assert set(steps) == {1, 8}
+
+
 def test_a_run_that_keeps_failing_stops_with_a_report(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     limits = "--safety.max_skipped=2", "--safety.max_rollbacks=2"
     plan = {5: "batch:nan", 6: "batch:nan"}

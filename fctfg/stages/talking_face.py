@@ -201,10 +201,10 @@ class TalkingFaceStage(Stage):
                 say(f"audio_encoder: {borrowed} of {len(audio_encoder.state_dict())} tensors start as the expert's")
         self.network = FCTFG(config, generator, visual_encoder, audio_encoder, hypernetwork, latent)
         self.network_ema = ema.shadow(self.network)
+        # once: a roll-back configures the optimisers again, when `requires_grad` of those that rest is False
+        self._trained = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         own = "latent.", "audio_encoder."
-        from_stage_2 = [
-            p for name, p in self.network.named_parameters() if p.requires_grad and not name.startswith(own)
-        ]
+        from_stage_2 = [p for name, p in self._trained.items() if not name.startswith(own)]
         self._resting = from_stage_2 if warm_up else []
 
         self.sync_expert = freeze(sync_expert)
@@ -266,7 +266,7 @@ class TalkingFaceStage(Stage):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         drawn = list(self.network.generator.parameters())
-        others = [p for n, p in self.network.named_parameters() if p.requires_grad and not n.startswith("generator.")]
+        others = [p for name, p in self._trained.items() if not name.startswith("generator.")]
         groups: list[dict[str, Any]] = [{"params": others}, {"params": drawn, "lr": self.generator_learning_rate}]
         return [
             torch.optim.Adam(groups, lr=self.learning_rate, betas=(0.9, 0.999), fused=True),
