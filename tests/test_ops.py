@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fctfg.ops.mel import mel_spectrogram
+from fctfg.ops.mel import _filter_bank, mel_spectrogram
 from fctfg.ops.modulated_conv import demodulation, modulated_conv2d, modulated_rgb
 from fctfg.ops.similarity import (
     ARCFACE_TEMPLATE,
@@ -167,6 +167,17 @@ def test_mel_of_silence_batches_and_short_sounds() -> None:
     torch.testing.assert_close(mel_spectrogram(wave)[1, 2], mel_spectrogram(wave[1, 2]))
     with pytest.raises(ValueError, match="400 samples is too short: at least 401"):
         mel_spectrogram(torch.zeros(400))
+
+
+def test_mel_first_taken_in_inference_mode_has_gradients_later() -> None:
+    _filter_bank.cache_clear()
+    wave = 0.1 * torch.randn(2, 800, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        want = mel_spectrogram(wave)
+    got = mel_spectrogram(wave.requires_grad_())
+    got.sum().backward()
+    assert torch.equal(got, want)
+    assert wave.grad is not None and (wave.grad != 0).any(1).all()
 
 
 # -------------------------------------------------------------------------------------------------------- windows

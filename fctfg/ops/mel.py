@@ -1,4 +1,4 @@
-"""Wav2Lip's mel spectrogram (paper.md names its recipe; the published audio networks need exactly this one)."""
+"""The mel spectrogram by Wav2Lip's recipe, the one that its published audio networks need."""
 
 import functools
 
@@ -16,6 +16,7 @@ SILENCE = -4.0  # the value of a bin without sound
 
 
 @functools.cache
+@torch.inference_mode(False)  # what is kept may be needed with gradients later
 def _filter_bank(device: torch.device) -> Tensor:
     """Slaney's mel filters [n_fft/2 + 1, 80] on a device."""
     from torchaudio.functional import melscale_fbanks  # heavy, and only needed once
