@@ -206,6 +206,17 @@ def test_empty_split_and_short_clips_are_said(clips: Path) -> None:
         TalkingClips(clips, "train", frames=100)
 
 
+def test_the_beginning_of_a_clip_is_that_of_the_whole(clips: Path) -> None:
+    data = TalkingClips(clips, "train")
+    clip, frames, sound, mel = data.whole(0)
+    row, first, *others = data.whole(0, 7)
+    assert row == clip and first.shape[0] == 7
+    np.testing.assert_array_equal(first, frames[:7])
+    np.testing.assert_array_equal(others[0], sound)
+    assert torch.equal(others[1], mel)
+    assert len(data.whole(0, 10**6)[1]) == clip.n_frames
+
+
 def test_lost_cut_off_and_damaged_shards_are_named(clips: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(clips, copy)

@@ -47,6 +47,30 @@ def test_last_stage_shows_a_video_with_sound(place: Place) -> None:
     assert info.width == 4 * info.height  # source, driver, result, canonical image
 
 
+def test_only_frames_that_are_shown_are_read_for_a_video(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    whole = TalkingClips.whole
+
+    def counted(self: TalkingClips, *given: Any) -> Any:
+        clip = whole(self, *given)
+        read.append(len(clip[1]))
+        return clip
+
+    monkeypatch.setattr(TalkingClips, "whole", counted)
+    own = {"folder": str(tmp_path), "max_seconds": 0.8}
+    brief = {"class_path": "fctfg.stages.callbacks.samples.Samples", "init_args": own}
+    once = "--trainer.max_epochs=1", "--data.batches_per_epoch=1", f"--trainer.callbacks={json.dumps([brief])}"
+    for stage in STAGES[:-1]:
+        assert main(arguments(place, stage, f"{stage}_silent", *once)) == 0
+    assert read == []
+    assert main(arguments(place, STAGES[-1], "two_videos", *once)) == 0
+    assert sorted(read) == [20, 50]  # the clips have 50, of the six seconds that the run itself shows
+    shown = probe(next(tmp_path.glob("video_*.mp4")))
+    assert shown.has_audio and shown.duration == pytest.approx(0.8, abs=0.05)
+
+
 def test_all_six_terms_are_logged_by_the_names_of_their_weights(place: Place) -> None:
     rows = (place[1] / "talking_face" / "metrics.csv").read_text().splitlines()[1:]
     names = {row.split(",")[1] for row in rows}

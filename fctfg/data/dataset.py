@@ -129,10 +129,15 @@ class TalkingClips(Dataset[Sample]):
             track_at=number["track_at"],
         )
 
-    def whole(self, index: int) -> tuple[Clip, np.ndarray, np.ndarray, Tensor]:
-        """A clip: its row, frames uint8 [T, H, W, 3], sound float32 [N] at 16 kHz, mel float32 [80, M]."""
+    def whole(self, index: int, frames: int | None = None) -> tuple[Clip, np.ndarray, np.ndarray, Tensor]:
+        """A clip: its row, frames uint8 [T, H, W, 3], sound float32 [N] at 16 kHz, mel float32 [80, M].
+
+        Args:
+            index: the row's.
+            frames: how many are read at most, from the first on; None reads all. Sound and mel are whole.
+        """
         clip = self.clip(index)
-        return clip, self._reader.whole(clip), self._reader.sound(clip), self._reader.mel(clip)
+        return clip, self._reader.whole(clip, frames), self._reader.sound(clip), self._reader.mel(clip)
 
     @property
     def pictures_per_sample(self) -> int:

@@ -178,9 +178,10 @@ class ClipReader:
         content = self._files.read(clip.shard, clip.sound_at + 2 * begin, 2 * count)
         return np.frombuffer(content, "<i2").astype(np.float32) / np.float32(32768)
 
-    def whole(self, clip: Clip) -> npt.NDArray[np.uint8]:
-        """All frames of a clip, uint8 [T, S, S, 3] RGB."""
-        return self.frames(clip, self.track(clip)).movedim(1, -1).numpy()
+    def whole(self, clip: Clip, frames: int | None = None) -> npt.NDArray[np.uint8]:
+        """All frames of a clip, or only the first `frames`, uint8 [T, S, S, 3] RGB."""
+        count = clip.n_frames if frames is None else min(frames, clip.n_frames)
+        return self.frames(clip, self.track(clip, 0, count)).movedim(1, -1).numpy()
 
     def film(self, clip: Clip) -> bytearray:
         """The clip as a QuickTime film that ordinary players show."""

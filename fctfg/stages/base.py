@@ -205,7 +205,7 @@ class Stage(pl.LightningModule, ABC):
 
     def video(self, source: Tensor, driving: Tensor, mel: Tensor) -> Tensor | None:
         """A whole clip side by side, [T, 3, H, W'] in [-1, 1], from source [3, H, W], driving [T, 3, H, W] and mel
-        [T, 1, 80, 16]; None where a stage has nothing to show."""
+        [T, 1, 80, 16]; None where there is nothing to show. No clip is read for a stage that leaves this as it is."""
         return None
 
     def notes(self) -> list[str]:

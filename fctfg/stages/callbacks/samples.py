@@ -75,14 +75,14 @@ class Samples(pl.Callback):
 
     def _video(self, trainer: pl.Trainer, stage: Stage) -> dict[str, Path]:
         """The first validation clip driven by itself, with its sound, and the picture of its mel."""
+        if type(stage).video is Stage.video:
+            return {}
         data, iteration = trainer.datamodule, stage.iteration  # type: ignore[attr-defined]
         assert isinstance(data, TalkingData)
-        clip, pixels, sound, mel = data.val.whole(0)
-        length = min(clip.n_frames, self.max_frames)
-        frames = to_images(pixels[:length]).to(stage.device).to(stage.dtype)
-        windows = (
-            mel_windows(mel, torch.arange(length), FPS, stage.networks.centered_mel).to(stage.device).to(stage.dtype)
-        )
+        _, pixels, sound, mel = data.val.whole(0, self.max_frames)
+        frames = to_images(pixels).to(stage.device).to(stage.dtype)
+        moments = torch.arange(len(frames))
+        windows = mel_windows(mel, moments, FPS, stage.networks.centered_mel).to(stage.device).to(stage.dtype)
         shown = stage.video(frames[0], frames, windows)
         if shown is None:
             return {}
