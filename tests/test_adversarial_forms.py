@@ -14,7 +14,7 @@ from fctfg.losses.adversarial import d_fake, d_logistic_fake, d_logistic_real, d
 from fctfg.losses.least_squares import d_least_squares_fake, d_least_squares_real, g_least_squares
 from fctfg.losses.mixup import d_mixed, mixup, real_shares
 from fctfg.ops.draws import Draws
-from fctfg.stages.adversarial import discriminator_gradients
+from fctfg.stages.adversarial import discriminator_gradients, scores
 
 LOGITS = torch.tensor([[0.3], [-1.2], [2.0]], dtype=torch.float64)
 
@@ -97,6 +97,12 @@ def test_shares_are_drawn_from_beta(concentration: float) -> None:
     below = (shares.numpy() < points).mean(0)
     wanted = stats.beta(concentration, concentration).cdf(points)
     assert (np.abs(below - wanted) < 4 * np.sqrt(wanted * (1 - wanted) / len(shares)) + 1e-4).all()
+
+
+def test_scores_of_bfloat16_logits_are_means_in_float32() -> None:
+    real, fake = 1 + torch.arange(8.0).view(2, 4, 1) / 128  # each is a bfloat16, their means are not
+    said = scores(Tensor.bfloat16, real, -fake)
+    assert {name: float(value) for name, value in said.items()} == {"real_score": 1.01171875, "fake_score": -1.04296875}
 
 
 @pytest.mark.usefixtures("untracked")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from trained_runs import Place
 
 from fctfg.cli import main
-from fctfg.doctor.stage_run import SYMPTOMS, diagnose_run, memorised, read_values
+from fctfg.doctor.stage_run import SYMPTOMS, asked, diagnose_run, memorised, read_values
 from fctfg.metrics.sharpness import sharpness
 
 HEALTHY = {
@@ -62,6 +63,13 @@ def test_a_healthy_run_has_none_and_every_symptom_is_tried() -> None:
 def test_held_out_faces_lie_between_training_and_generated_ones() -> None:
     values = {"train/real_score": 2.0, "train/fake_score": -2.0, "val/real_score": 0.0}
     assert memorised(values) == 0.5 and memorised(values | {"train/fake_score": 3.0}) == 0
+
+
+@pytest.mark.parametrize("stage", ["generator", "talking_face"])
+def test_stages_with_a_discriminator_log_what_tells_of_learning_by_heart(place: Place, stage: str) -> None:
+    values, _ = read_values(place[1] / stage)
+    known, unknown = asked(values)
+    assert "learnt by heart" in known and "learnt by heart" not in unknown
 
 
 def test_the_command_reads_a_log_and_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

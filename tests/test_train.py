@@ -16,6 +16,7 @@ import torch
 from trained_runs import CONFIGS, STAGES, Place, arguments, checkpoint, equal, numbers
 
 from fctfg.cli import main
+from fctfg.data.datamodule import TalkingData
 from fctfg.data.dataset import TalkingClips
 from fctfg.media import probe
 from fctfg.stages.callbacks.learning_rates import learning_rate_factor
@@ -303,6 +304,22 @@ def test_without_its_term_the_discriminator_rests(place: Place) -> None:
     assert equal(before.state_dict(), after.state_dict())
     trained = build(load_artifact(place[1] / "talking_face"), "discriminator")
     assert not equal(before.state_dict(), trained.state_dict())
+    assert logged(place, "talking_face", "val/real_score") and not logged(place, "no_judge", "val/real_score")
+
+
+@pytest.mark.parametrize(("form", "judge"), [("image", "discriminator"), ("video", "video_discriminator")])
+def test_stage_3_scores_held_out_faces_as_they_are(place: Place, form: str, judge: str) -> None:
+    more = f"--model.init_args.discriminator_form={form}", "--data.augment=true", "--data.batches_per_epoch=1"
+    assert main(arguments(place, "talking_face", f"scored_{form}", *more, "--trainer.max_epochs=1")) == 0
+    discriminator = build(load_artifact(place[1] / f"scored_{form}"), judge)
+    data = TalkingData(place[0], batch_size=2, decoys=True, val_samples=4, num_workers=0)
+    real = [data.on_after_batch_transfer(sample, 0).driving for sample in data.val_dataloader()]
+    shown = real if form == "video" else [frames.flatten(0, 1) for frames in real]
+    with torch.no_grad():
+        want = float(torch.stack([discriminator(x).mean() for x in shown]).mean())
+    assert logged(place, f"scored_{form}", "val/real_score") == pytest.approx([want], rel=1e-4, abs=1e-5)
+    (generated,) = logged(place, f"scored_{form}", "val/fake_score")
+    assert math.log1p(math.exp(-generated)) <= logged(place, f"scored_{form}", "val/adversarial")[0] + 1e-5  # Jensen's
 
 
 def test_centered_windows_reach_training_and_use(place: Place) -> None:

@@ -62,7 +62,8 @@ SYMPTOMS = (
         lambda v: memorised(v) > 0.5,
         "the discriminator knows the training faces by heart: it gives them {train_real_score:.2f}, held-out ones "
         "{val_real_score:.2f}, generated ones {train_fake_score:.2f}",
-        "add configs/small_data.yaml (adaptive augmentation), or more people; the best weights are earlier ones",
+        "add more people, or in stage 1 configs/small_data.yaml (adaptive augmentation), in stage 3 data.augment; the "
+        "best weights are earlier ones",
     ),
     Symptom(
         "discriminator wins",

@@ -1,4 +1,4 @@
-"""The discriminator's half of an adversarial iteration, shared by stages 1 and 3."""
+"""The discriminator's half of an adversarial iteration, and its scores in validation, shared by stages 1 and 3."""
 
 from __future__ import annotations
 
@@ -77,3 +77,17 @@ def discriminator_gradients(
         "fake_score": fake_logits.mean(),
         "real_sign": real_logits.sign().mean(),
     }
+
+
+def scores(discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """What the discriminator says in validation; where `real_score` falls behind that of training, it memorises.
+
+    Args:
+        discriminator: images [N, 3, H, W], or windows [N, T, 3, H, W] -> logits [N, 1].
+        real: held out, in [-1, 1].
+        fake: the same shape.
+
+    Returns:
+        `real_score` and `fake_score`: mean logits, float32 or finer.
+    """
+    return {name: precise(discriminator(x)).mean() for name, x in (("real_score", real), ("fake_score", fake))}

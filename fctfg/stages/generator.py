@@ -22,7 +22,7 @@ from fctfg.randomness import derive_seed
 from fctfg.ranges import check_range
 from fctfg.stages import ema
 from fctfg.stages.adaptive_strength import AdaptiveAugmentation, AdaptiveStrength
-from fctfg.stages.adversarial import discriminator_gradients, r1_gradients
+from fctfg.stages.adversarial import discriminator_gradients, r1_gradients, scores
 from fctfg.stages.base import Stage, mean_terms
 from fctfg.stages.finite import update_where_finite
 from fctfg.stages.networks import Networks
@@ -243,13 +243,13 @@ class GeneratorStage(Stage):
         self.log_terms("train", terms, prog_bar=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The discriminator on held-out faces: when `val/real_score` falls behind `train/real_score`, it memorises."""
+        """The discriminator on held-out faces and on those of the averaged generator."""
         first = batch_idx * len(batch.source)
         rows = torch.arange(first, first + len(batch.source), device=self.device)
         draws = Draws.of_rows(derive_seed("validation"), rows * self.trainer.world_size + self.global_rank)
         z = draws.normal("z", self.generator.config.style_dim).to(self.dtype)
         fake = self.generator_ema(self._repeat(self.generator_ema.mapping(z)))
-        terms = {"real_score": self.discriminator(batch.source).mean(), "fake_score": self.discriminator(fake).mean()}
+        terms = scores(self.discriminator, batch.source, fake)
         self.log_terms("val", terms, batch_size=len(z), prog_bar=True)
 
     def _repeat(self, w: Tensor) -> Tensor:

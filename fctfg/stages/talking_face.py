@@ -34,7 +34,7 @@ from fctfg.ops.mouth import transplant_mouth
 from fctfg.ops.windows import middle_frame
 from fctfg.ranges import check_range
 from fctfg.stages import ema
-from fctfg.stages.adversarial import discriminator_gradients, r1_gradients
+from fctfg.stages.adversarial import discriminator_gradients, r1_gradients, scores
 from fctfg.stages.base import Stage, mean_terms, say
 from fctfg.stages.landmark_measures import landmark_measures
 from fctfg.stages.networks import Networks
@@ -362,7 +362,10 @@ class TalkingFaceStage(Stage):
                 ("ssim_copy_source", ssim, copied),
             )
         }
-        self.log_terms("val", self.terms(batch, output), batch_size=len(fake), prog_bar=True)
+        terms = self.terms(batch, output)
+        if self.weights.adversarial:
+            terms |= scores(self.discriminator, self.shown(batch.driving), self.shown(output.frames))
+        self.log_terms("val", terms, batch_size=len(fake), prog_bar=True)
         self.log_terms("val", measures, batch_size=count, prog_bar=True)
         moments = elsewhere.view(batch.driving.shape[:2])[:, FRAMES // 2].nonzero()[:, 0]
         fake, real, points = (field[moments, FRAMES // 2] for field in (output.frames, batch.driving, batch.points))
