@@ -63,6 +63,7 @@ def test_a_healthy_run_has_none_and_every_symptom_is_tried() -> None:
 def test_held_out_faces_lie_between_training_and_generated_ones() -> None:
     values = {"train/real_score": 2.0, "train/fake_score": -2.0, "val/real_score": 0.0}
     assert memorised(values) == 0.5 and memorised(values | {"train/fake_score": 3.0}) == 0
+    assert memorised({"train/real_score": 0.05, "train/fake_score": -0.05, "val/real_score": -0.5}) == 0
 
 
 @pytest.mark.parametrize("stage", ["generator", "talking_face"])

@@ -13,6 +13,7 @@ from fctfg.errors import FctfgError
 from fctfg.report import read_metrics
 from fctfg.weights.checkpoint import sha256
 
+LEAST_APART = 0.2  # logits between training and generated faces
 TENTH = 10  # parts that a run is divided into; its first and last one are compared
 TERMS = ("orthogonality", "sync", "identity", "reconstruction", "perceptual", "adversarial", "lpips", "l2")
 
@@ -45,10 +46,11 @@ class Symptom:
 def memorised(values: Values) -> float:
     """Where held-out faces are between generated ones (1) and training faces (0), as the discriminator sees them.
 
-    Adaptive augmentation shows it augmented training faces and plain held-out ones, which hides some of it.
+    Adaptive augmentation shows it augmented training faces and plain held-out ones, which hides some of it. Where it
+    hardly tells real from generated ones (less than 0.2), it knows nothing by heart.
     """
     real, fake, held_out = values["train/real_score"], values["train/fake_score"], values["val/real_score"]
-    return (real - held_out) / (real - fake) if real > fake else 0.0
+    return (real - held_out) / (real - fake) if real - fake > LEAST_APART else 0.0
 
 
 def _dead(term: str, values: Values) -> bool:

@@ -10,6 +10,7 @@ from fctfg.ops.precision import float32_island
 
 
 @float32_island
+@float32_island
 def class_cosines(embeddings: Tensor, centers: Tensor) -> Tensor:
     """Cosines of embeddings [B, D] of unit length with class centers [classes, D] of any length: [B, classes]."""
     return embeddings @ F.normalize(centers).t()

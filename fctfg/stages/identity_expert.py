@@ -90,7 +90,7 @@ class IdentityExpert(OneOptimizer):
         a = self._embed(batch.source, batch.source_points)
         b = self._embed(batch.driving[:, 0], batch.points[:, 0])
         a, b, identity = gather(a), gather(b), gather(batch.identity)
-        cosine = a @ b.T
+        cosine = class_cosines(a, b)
         same = identity[:, None] == identity[None, :]
         self.log_terms("val", {"same": cosine.diagonal().mean()}, batch_size=len(a), prog_bar=True)
         if len(self._data().val.identities) > 1:  # known to all ranks alike, whoever is in this batch
