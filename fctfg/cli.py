@@ -1,7 +1,7 @@
 """The command line: `fctfg COMMAND`, also `python -m fctfg COMMAND`.
 
 Exit status 0: done; 1: failed, with one sentence that says why and what to do; 2: the command itself is wrong;
-130: Ctrl-C.
+130: Ctrl-C; 143, of `fctfg train`: SIGTERM or SIGUSR1, with the run saved.
 Each command imports what it needs when it runs, so that `fctfg generate` loads neither Lightning nor W&B.
 """
 
