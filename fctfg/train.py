@@ -1,6 +1,6 @@
 """`fctfg train`: one stage of training from configuration files.
 
-The only place of the command line that imports Lightning.
+What else of the command line needs Lightning takes it from `fctfg.stages`.
 """
 
 from __future__ import annotations

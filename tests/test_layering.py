@@ -55,7 +55,7 @@ TIER = {unit: number for number, units in enumerate(TIERS) for unit in units}
 
 # What only the training side may import, and which files are the training side.
 TRAINING_LIBRARIES = {"pytorch_lightning", "lightning", "wandb", "yaml", "jsonargparse"}
-TRAINING_SIDE = ("data/datamodule.py", "stages/", "train.py", "continuation.py", "demo.py", "evaluation/tracking.py")
+TRAINING_SIDE = ("data/datamodule.py", "stages/", "train.py", "demo.py", "evaluation/tracking.py")
 
 
 def source_files() -> list[Path]:
