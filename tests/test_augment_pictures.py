@@ -3,7 +3,6 @@
 import colorsys
 import math
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pytest
@@ -15,10 +14,8 @@ from torch.utils.data import default_collate
 from fctfg.data.augmentation.pictures import (
     PictureAugment,
     PictureChange,
-    change_masks,
     change_pictures,
     change_points,
-    change_pose,
 )
 from fctfg.faces.detector import DlibDetector
 
@@ -153,8 +150,8 @@ def test_no_change_is_equal_to_the_bit() -> None:
     for settings in (NEVER, PictureAugment(**{f"{name}_chance": 0.0 for name in CHANCES}, gamma=4, hue=180, noise=0.5)):
         change = drawn(settings, 3, 6)
         assert torch.equal(change_pictures(images, change), images)
-        for function, value in ((change_points, images[..., 0, :5, :2]), (change_pose, images[..., 0, 0])):
-            assert torch.equal(function(value, change), value)
+        points = images[..., 0, :5, :2]
+        assert torch.equal(change_points(points, change), points)
     mixed = drawn(replace(ALWAYS, flip_chance=0), 3, 6)  # and beside samples that do change
     mixed = PictureChange(*(torch.cat([a[:1], b[1:]]) for a, b in zip(change, mixed, strict=True)))
     changed = change_pictures(images, mixed)
@@ -246,17 +243,11 @@ def test_the_result_stays_in_range() -> None:
 
 def test_mirroring_twice_is_no_change() -> None:
     change = only(2, 3)._replace(flip=torch.tensor([True, False]))
-    images, pose, draw = pictures(2, 3), torch.randn(2, 3, 3), torch.Generator().manual_seed(0)
-    for function, value in (
-        (change_pictures, images),
-        (change_masks, images[:, :, :1] > 0),
-        (change_masks, images[:, :, :1]),
-        (change_pose, pose),
-    ):
-        once = function(value, change)
-        assert torch.equal(function(once, change), value)
-        assert not torch.equal(once[0], value[0])
-        assert torch.equal(once[1], value[1])
+    images, draw = pictures(2, 3), torch.Generator().manual_seed(0)
+    once = change_pictures(images, change)
+    assert torch.equal(change_pictures(once, change), images)
+    assert not torch.equal(once[0], images[0])
+    assert torch.equal(once[1], images[1])
     for count in (5, 68):
         points = torch.rand(2, 3, count, 2, generator=draw)
         once = change_points(points, change)
@@ -265,7 +256,7 @@ def test_mirroring_twice_is_no_change() -> None:
         assert torch.equal(once[1], points[1])
 
 
-def test_points_and_masks_stay_on_what_they_mark() -> None:
+def test_points_stay_on_what_they_mark() -> None:
     """Five dots of different brightness: the one at each new point is that of the point it has changed places with."""
     places, width = [(2, 3), (9, 4), (5, 7), (1, 10), (11, 13)], 16
     points = torch.tensor([[(x + 0.5) / width, (y + 0.5) / width] for x, y in places])[None, None]
@@ -273,11 +264,9 @@ def test_points_and_masks_stay_on_what_they_mark() -> None:
     for (x, y), value in zip(places, (0.1, 0.2, 0.3, 0.4, 0.5), strict=True):
         images[..., y, x] = value
     change = only(flip=1)
-    changed, masks = change_pictures(images, change), change_masks(images[:, :, :1] > 0, change)
+    changed = change_pictures(images, change)
     column, row = (change_points(points, change)[0, 0] * width).long().unbind(-1)
     torch.testing.assert_close(changed[0, 0, 0, row, column], torch.tensor([0.2, 0.1, 0.3, 0.5, 0.4]))
-    assert masks[0, 0, 0, row, column].all()
-    assert masks.sum() == 5
 
 
 def test_mirrored_landmarks_are_those_of_the_mirrored_face() -> None:
@@ -314,29 +303,6 @@ def test_the_68_points_keep_their_outlines() -> None:
     assert fixed == [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]  # the middle of the face
 
 
-def test_the_mirrored_pose_projects_to_the_mirrored_points() -> None:
-    """A symmetric head of five points in 3-D, turned and projected; mirrored, it is seen in the changed pose."""
-    head = torch.tensor([[-3.0, 3, 2], [3, 3, 2], [0, 0, 4], [-2, -3, 2.5], [2, -3, 2.5]]).double()
-
-    def project(pose: Tensor) -> Tensor:
-        yaw, pitch, roll = torch.deg2rad(pose.double())
-        axes = torch.eye(3, dtype=torch.float64)
-        turns = [torch.linalg.cross(axis.expand(3, 3), axes).T for axis in axes]  # [n]_x of x, y and z
-        turn = (
-            torch.linalg.matrix_exp(roll * turns[2])
-            @ torch.linalg.matrix_exp(pitch * turns[0])
-            @ torch.linalg.matrix_exp(yaw * turns[1])
-        )
-        return 0.5 + (head @ turn.T)[:, :2] / 20
-
-    change = only(flip=1)
-    for pose in product((-30.0, 20.0), (-10.0, 15.0), (-25.0, 12.0)):
-        here = torch.tensor(pose)
-        there = change_pose(here[None, None], change)[0, 0]
-        torch.testing.assert_close(change_points(project(here)[None, None], change)[0, 0], project(there))
-        assert not torch.allclose(project(here), project(there), atol=0.01)
-
-
 def test_other_shapes_are_refused() -> None:
     change = only(2, 3)
     for shape in ((2, 3, 1, 8, 8), (2, 4, 3, 8, 8), (1, 3, 3, 8, 8), (2, 3, 3, 8)):
@@ -344,7 +310,3 @@ def test_other_shapes_are_refused() -> None:
             change_pictures(torch.zeros(shape), change)
     with pytest.raises(ValueError, match=r"points must be \[B, N, 5, 2\] or \[B, N, 68, 2\], not \[2, 3, 6, 2\]"):
         change_points(torch.zeros(2, 3, 6, 2), change)
-    with pytest.raises(ValueError, match="masks must be"):
-        change_masks(torch.zeros(2, 3, 3, 8, 8), change)
-    with pytest.raises(ValueError, match="pose must be"):
-        change_pose(torch.zeros(2, 3, 6), change)

@@ -178,7 +178,7 @@ def change_pictures(images: Tensor, change: PictureChange) -> Tensor:
             f"images must be [B, N, 3, H, W] with the change's [B, N] = {list(change.gamma.shape)}, "
             f"not {list(images.shape)}"
         )
-    images = _mirror(images, change.flip)
+    images = torch.where(change.flip.view(-1, 1, 1, 1, 1), images.flip(-1), images)
 
     gamma = change.gamma[..., None, None, None]
     curved = ((images + 1) / 2).clamp_min_(0).pow_(gamma).mul_(2).sub_(1)
@@ -224,41 +224,6 @@ def change_points(points: Tensor, change: PictureChange) -> Tensor:
         raise ValueError(f"points must be [B, N, 5, 2] or [B, N, 68, 2], not {list(points.shape)}")
     x, y = points.index_select(2, _mirrored_order(points.shape[2], points.device)).unbind(-1)
     return torch.where(change.flip.view(-1, 1, 1, 1), torch.stack([1 - x, y], dim=-1), points)
-
-
-def change_masks(masks: Tensor, change: PictureChange) -> Tensor:
-    """Masks of the changed pictures: [B, N, 1, H, W] of any type to the same shape, mirrored where the pictures are.
-
-    Raises:
-        ValueError: the shape does not fit.
-    """
-    if masks.ndim != 5 or masks.shape[2] != 1:
-        raise ValueError(f"masks must be [B, N, 1, H, W], not {list(masks.shape)}")
-    return _mirror(masks, change.flip)
-
-
-def change_pose(pose: Tensor, change: PictureChange) -> Tensor:
-    """Poses of the heads in the changed pictures.
-
-    Args:
-        pose: [B, N, 3], yaw, pitch and roll in any unit; 0 is a head upright that looks into the camera.
-        change: collated, on the same device.
-
-    Returns:
-        The same shape: in mirrored pictures yaw and roll change their signs.
-
-    Raises:
-        ValueError: the shape does not fit.
-    """
-    if pose.ndim != 3 or pose.shape[2] != 3:
-        raise ValueError(f"pose must be [B, N, 3], not {list(pose.shape)}")
-    yaw, pitch, roll = pose.unbind(-1)
-    return torch.where(change.flip.view(-1, 1, 1), torch.stack([-yaw, pitch, -roll], dim=-1), pose)
-
-
-def _mirror(pictures: Tensor, flip: Tensor) -> Tensor:
-    """[B, N, C, H, W], those samples mirrored whose flip [B] is set."""
-    return torch.where(flip.view(-1, 1, 1, 1, 1), pictures.flip(-1), pictures)
 
 
 @functools.cache
