@@ -67,12 +67,13 @@ def test_an_embedding_does_not_depend_on_the_pictures_size() -> None:
     recogniser, detector = DlibRecogniser(), DlibDetector()
     landmarks = detector.landmarks68(frame, detector.detect(frame)[0].box)
     large = np.array(Image.fromarray(frame).resize((512, 512), Image.Resampling.BILINEAR))
-    one, other = recogniser.embed(frame, landmarks), recogniser.embed(large, 4 * landmarks)
-    assert one.shape == (DIMENSIONS,)
-    assert one.dtype == np.float32
-    assert np.linalg.norm(one - other) < 0.15
     wide = np.pad(frame, ((50, 0), (80, 30), (0, 0)))
-    np.testing.assert_allclose(recogniser.embed(wide, landmarks + np.array([80, 50])), one, atol=0.05)
+    places = [landmarks, 4 * landmarks, landmarks + np.array([80, 50])]
+    one, other, moved = found = recogniser.embed_many([frame, large, wide], places)
+    assert found.shape == (3, DIMENSIONS)
+    assert found.dtype == np.float32
+    assert np.linalg.norm(one - other) < 0.15
+    np.testing.assert_allclose(moved, one, atol=0.05)
     assert recogniser.embed_many([], []).shape == (0, DIMENSIONS)
 
 
@@ -80,11 +81,11 @@ def test_what_is_no_face_is_refused() -> None:
     recogniser, picture = DlibRecogniser(), np.zeros((64, 64, 3), np.uint8)
     points = np.random.default_rng(0).uniform(10, 50, (68, 2)).astype(np.float32)
     with pytest.raises(ValueError, match="uint8"):
-        recogniser.embed(picture.astype(np.float32), points)
+        recogniser.embed_many([picture.astype(np.float32)], [points])
     with pytest.raises(ValueError, match=r"\[68, 2\]"):
-        recogniser.embed(picture, points[:5])
+        recogniser.embed_many([picture], [points[:5]])
     with pytest.raises(ValueError, match="outside"):
-        recogniser.embed(picture, points + 1000)
+        recogniser.embed_many([picture], [points + 1000])
 
 
 def test_agreement(embeddings: dict[str, np.ndarray]) -> None:

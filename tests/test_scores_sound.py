@@ -10,7 +10,6 @@ from fctfg.data.scores.sound import (
     bandwidth,
     clipping_share,
     loudness,
-    peak,
     silence_ratio,
     speech_likeness,
 )
@@ -88,11 +87,9 @@ def test_loudness_of_silence_and_of_a_moment() -> None:
     assert loudness(sine(997)[:3200]) == pytest.approx(-3.01, abs=0.1)
 
 
-def test_peak_and_clipping() -> None:
+def test_clipping() -> None:
     wave = sine(199.7, 0.5)
-    assert peak(-wave) == pytest.approx(0.5, abs=1e-6)
     assert clipping_share(wave) == 0
-    assert peak(np.array([0.1, -1.2], np.float32)) == pytest.approx(1.2)
     # |4 sin| >= 0.99 except where |sin| < 0.2475
     assert clipping_share(np.clip(8 * wave, -1, 1)) == pytest.approx(1 - 2 / np.pi * np.arcsin(0.2475), abs=0.01)
 
@@ -152,7 +149,7 @@ def test_other_sounds_are_not_speech(name: str) -> None:
     assert speech_likeness(OTHER[name]) < 0.3
 
 
-@pytest.mark.parametrize("score", [loudness, peak, clipping_share, silence_ratio, bandwidth, speech_likeness])
+@pytest.mark.parametrize("score", [loudness, clipping_share, silence_ratio, bandwidth, speech_likeness])
 def test_sounds_of_another_shape_are_refused(score) -> None:
     for wave in (np.zeros(0, np.float32), np.zeros((1, 100), np.float32)):
         with pytest.raises(ValueError, match=r"\[N\]"):

@@ -37,33 +37,18 @@ class DlibRecogniser:
     def __init__(self) -> None:
         self._net = _dlib_resnet(dlib_weights() / MODEL_FILE)
 
-    def embed(self, rgb: Pixels, landmarks: Floats) -> Floats:
-        """The embedding of one face.
-
-        Args:
-            rgb: uint8 [H, W, 3].
-            landmarks: float32 [68, 2] (x, y) in pixels; they alone say where the face is.
-
-        Returns:
-            float32 [128].
-
-        Raises:
-            ValueError: Another type or shape, or landmarks outside of the picture.
-        """
-        return self.embed_many([rgb], [landmarks])[0]
-
     def embed_many(self, frames: Sequence[Pixels], landmarks: Sequence[Floats]) -> Floats:
         """The embeddings of one face in each of several pictures, in one pass of the network.
 
         Args:
             frames: N pictures, uint8 [H, W, 3] each.
-            landmarks: N times float32 [68, 2].
+            landmarks: N times float32 [68, 2] (x, y) in pixels; they alone say where the face is.
 
         Returns:
             float32 [N, 128].
 
         Raises:
-            ValueError: As `embed`, or the numbers differ.
+            ValueError: Another type or shape, landmarks outside of the picture, or the numbers differ.
         """
         chips = [_aligned(rgb, points) for rgb, points in zip(frames, landmarks, strict=True)]
         if not chips:

@@ -79,22 +79,6 @@ def loudness(wave: Samples) -> float:
     return float(-0.691 + _decibel(power[loud & (level > gate)].mean()))
 
 
-def peak(wave: Samples) -> float:
-    """Largest absolute sample.
-
-    Args:
-        wave: float32 [N], full scale = 1.
-
-    Returns:
-        0 for silence; above 1 where decoding overshot.
-
-    Raises:
-        ValueError: Another shape, or empty.
-    """
-    _check(wave)
-    return float(np.abs(wave).max())
-
-
 def clipping_share(wave: Samples) -> float:
     """Share of samples at 0.99 of full scale or beyond.
 
