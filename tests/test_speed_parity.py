@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fctfg.bench_networks import Sizes, Workload
 from fctfg.cli import main
-from fctfg.losses.adversarial import d_logistic, g_nonsaturating, path_length_penalty, r1_penalty
+from fctfg.losses.adversarial import d_logistic_fake, d_logistic_real, g_nonsaturating, path_length_penalty, r1_penalty
 from fctfg.models import frozen_generator
 from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
 from fctfg.models.frozen_generator import FrozenGenerator
@@ -41,6 +41,11 @@ def varied(network: nn.Module) -> nn.Module:
         for index, parameter in enumerate(network.parameters()):
             parameter.add_(0.2 * draw(*parameter.shape, seed=index))
     return network
+
+
+def logistic(real: Tensor, fake: Tensor) -> Tensor:
+    """The discriminator's loss of logits [B, 1]."""
+    return d_logistic_real(real) + d_logistic_fake(fake)
 
 
 @pytest.fixture
@@ -190,7 +195,7 @@ def test_logits_and_all_gradients_are_the_straightforward_ones(discriminator: Di
     images.requires_grad_()
     got, want = discriminator(images), plain_discriminator(discriminator, images)
     torch.testing.assert_close(got, want, **EXACT)
-    agree(discriminator, d_logistic(got, got * 2), d_logistic(want, want * 2), images)
+    agree(discriminator, logistic(got, got * 2), logistic(want, want * 2), images)
 
 
 def test_the_generators_loss_reaches_its_parameters_through_the_discriminator(
@@ -379,7 +384,7 @@ def test_bfloat16_gradients_point_where_those_of_float32_do(
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             fake = discriminator(generator(codes.float()))
-            loss = d_logistic(discriminator(images.float()), fake)
+            loss = logistic(discriminator(images.float()), fake)
         for network in (generator, discriminator):
             gradients = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True, allow_unused=True)
             found.append(torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]))
@@ -410,7 +415,7 @@ def test_nothing_is_slower_at_64_px_than_the_straightforward_form() -> None:
             for name, call in {
                 "generator": lambda make=make: forward(make),
                 "generator step": lambda make=make, judge=judge: g_nonsaturating(judge(make(codes))).backward(),
-                "discriminator step": lambda judge=judge: d_logistic(judge(images), judge(-images)).backward(),
+                "discriminator step": lambda judge=judge: logistic(judge(images), judge(-images)).backward(),
                 "R1": lambda judge=judge: r1_penalty(judge, images).backward(),
                 "path length": lambda make=make: path_length(make),
             }.items():
@@ -480,7 +485,7 @@ def test_compiled_networks_give_the_eager_images_and_gradients(
     for wrap in (lambda network: network, torch.compile):
         g, d = wrap(generator), wrap(discriminator)
         images = g(codes)
-        loss = d_logistic(d(images.detach()), d(images))
+        loss = logistic(d(images.detach()), d(images))
         places = [*generator.parameters(), *discriminator.parameters()]
         found.append((images, *torch.autograd.grad(loss, places, allow_unused=True)))
     for eager, compiled in zip(*found, strict=True):

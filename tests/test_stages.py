@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fctfg.data.batch import Batch
 from fctfg.errors import FctfgError
-from fctfg.losses.adversarial import d_logistic
+from fctfg.losses.adversarial import d_logistic_fake, d_logistic_real
 from fctfg.losses.weighted import weighted
 from fctfg.models.audio_encoder import AudioEncoder
 from fctfg.models.discriminator import Discriminator
@@ -304,7 +304,7 @@ def test_the_discriminator_s_parts_add_up_to_its_loss_with_r1() -> None:
     image = real.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(discriminator(image).sum(), image, create_graph=True)
     penalty = gradient.square().sum((1, 2, 3)).mean()
-    loss = d_logistic(discriminator(real), discriminator(fake))
+    loss = d_logistic_real(discriminator(real)) + d_logistic_fake(discriminator(fake))
     assert torch.allclose(terms["r1"], penalty, rtol=1e-4)
     assert torch.allclose(terms["discriminator"], loss, rtol=1e-4)
     discriminator.zero_grad()

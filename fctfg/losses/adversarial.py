@@ -16,30 +16,24 @@ from fctfg.ops.processes import gather
 AdversarialForm = Literal["nonsaturating", "least_squares"]
 
 
-def d_logistic(real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's logistic loss.
+@float32_island
+def d_logistic_real(real: Tensor) -> Tensor:
+    """The first half of the discriminator's logistic loss L_D, which judges real images.
 
     L_D = E[softplus(-D(real))] + E[softplus(D(fake))]        (Eq. 8)
 
     Args:
         real: logits [B, 1] of real images.
-        fake: logits [B', 1] of generated images.
 
     Returns:
-        a scalar; 2 ln 2 = 1.386 by chance.
+        a scalar; ln 2 = 0.693 by chance.
     """
-    return d_logistic_real(real) + d_logistic_fake(fake)
-
-
-@float32_island
-def d_logistic_real(real: Tensor) -> Tensor:
-    """The part of :func:`d_logistic` that judges real images; logits [B, 1] -> a scalar."""
     return F.softplus(-real).mean()
 
 
 @float32_island
 def d_logistic_fake(fake: Tensor) -> Tensor:
-    """The part of :func:`d_logistic` that judges generated images; logits [B, 1] -> a scalar."""
+    """The second half of L_D, which judges generated images; logits [B, 1] -> a scalar."""
     return F.softplus(fake).mean()
 
 
