@@ -180,6 +180,8 @@ def landmarks_near(predictor: Landmarks, rgb: Pixels, points: Floats) -> tuple[F
 _BOX_SIDE, _BOX_DOWN = 2.86, -0.032
 _BOX_SIDE_OF_FIVE = 3.83  # the same box against the five points, in root-mean-square distances from their mean
 
+_CONFIDENT = 0.5  # least score with which SCRFD's detections count, in [0, 1]
+
 
 class InsightFaceDetector:
     """insightface's SCRFD detector: five points per frame, also turned and small faces.
@@ -187,7 +189,6 @@ class InsightFaceDetector:
     Args:
         root: Folder with the detector's ONNX file (``det_10g.onnx`` of the pack ``buffalo_l``), itself or in a folder
             below it. The weights are licensed for non-commercial research only and are not downloaded by fctfg.
-        threshold: Least confidence of a face, in [0, 1].
 
     Raises:
         FctfgError: The weights are missing, or not a detector.
@@ -196,7 +197,7 @@ class InsightFaceDetector:
     name = "insightface"
     head: Box = (0.1, 0.15, 0.1, 0.05)
 
-    def __init__(self, root: str | Path, threshold: float = 0.5) -> None:
+    def __init__(self, root: str | Path) -> None:
         root = Path(root)
         files = sorted(file for pattern in ("det_*.onnx", "scrfd_*.onnx") for file in root.rglob(pattern))
         if not files:
@@ -213,7 +214,7 @@ class InsightFaceDetector:
             on_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
             providers = ["CUDAExecutionProvider"] * on_gpu + ["CPUExecutionProvider"]
             self._net = get_model(str(files[0]), providers=providers)
-            self._net.prepare(ctx_id=0 if on_gpu else -1, input_size=(640, 640), det_thresh=threshold)
+            self._net.prepare(ctx_id=0 if on_gpu else -1, input_size=(640, 640), det_thresh=_CONFIDENT)
         except Exception as error:  # onnxruntime and insightface have no common error class
             raise FctfgError(f"{files[0]} is not a readable SCRFD detector; get it again") from error
 

@@ -8,21 +8,20 @@ from fctfg.ops.mel import SILENCE
 
 
 class SpecAugment(nn.Module):
-    """Replace random bands of time and of frequency by silence, in training only. Not in the paper.
+    """Replace a random band of time and one of frequency by silence, in training only. Not in the paper.
 
     Every window of a batch gets masks of its own.
 
     Args:
-        time_mask: a time mask is shorter than this, in mel frames; 0 switches it off.
-        freq_mask: a frequency mask is narrower than this, in mel bins; 0 switches it off.
-        n_time, n_freq: number of masks.
+        time_mask: the time mask is shorter than this, in mel frames; 0 switches it off.
+        freq_mask: the frequency mask is narrower than this, in mel bins; 0 switches it off.
     """
 
-    def __init__(self, time_mask: int = 4, freq_mask: int = 16, n_time: int = 1, n_freq: int = 1) -> None:
+    def __init__(self, time_mask: int = 4, freq_mask: int = 16) -> None:
         super().__init__()
-        if min(time_mask, freq_mask, n_time, n_freq) < 0:
-            raise ValueError("mask sizes and numbers must not be negative")
-        self.time_mask, self.freq_mask, self.n_time, self.n_freq = time_mask, freq_mask, n_time, n_freq
+        if min(time_mask, freq_mask) < 0:
+            raise ValueError("mask sizes must not be negative")
+        self.time_mask, self.freq_mask = time_mask, freq_mask
 
     def forward(self, mel: Tensor, draws: Draws | None = None) -> Tensor:
         """Mask windows; in eval mode they stay as they are.
@@ -37,16 +36,14 @@ class SpecAugment(nn.Module):
         if not self.training:
             return mel
         draws = draws or Draws.fresh(len(mel), mel.device)
-        for name, longest, count, axis in (
-            ("time", self.time_mask, self.n_time, 3),
-            ("frequency", self.freq_mask, self.n_freq, 2),
-        ):
+        for name, longest, axis in (("time mask 0", self.time_mask, 3), ("frequency mask 0", self.freq_mask, 2)):
+            if longest == 0:
+                continue
             size = mel.shape[axis]
             place = torch.arange(size, device=mel.device)
-            for number in range(count if longest else 0):
-                length, start = draws.uniform(f"{name} mask {number}", 2).split(1, dim=1)  # [B, 1] each
-                width = (length * min(longest, size + 1)).long()
-                first = (start * (size - width + 1)).long()
-                band = (place >= first) & (place < first + width)  # [B, size]
-                mel = mel.masked_fill(band[:, None, None, :] if axis == 3 else band[:, None, :, None], SILENCE)
+            length, start = draws.uniform(name, 2).split(1, dim=1)  # [B, 1] each
+            width = (length * min(longest, size + 1)).long()
+            first = (start * (size - width + 1)).long()
+            band = (place >= first) & (place < first + width)  # [B, size]
+            mel = mel.masked_fill(band[:, None, None, :] if axis == 3 else band[:, None, :, None], SILENCE)
         return mel
