@@ -12,8 +12,6 @@ from fctfg.media.units import FPS, Pixels
 
 CLOCK_ERROR = 1e-3  # s; containers with millisecond clocks (Matroska) round each stamp by up to half of it
 JUMP = 10.0  # s; a stamp further off than this is a reset clock (joined transport streams), not a pause
-_SEEK = 2.0  # s; reading that starts later than this seeks to a key frame first
-_WITH_INDEX = {"mov", "mp4", "matroska", "webm"}  # containers in which seeking to a time is exact
 
 
 def _square_width(frame: av.VideoFrame, stream: av.VideoStream) -> int:
@@ -60,42 +58,27 @@ class _Clock:
 
 
 def _timed(
-    container: av.container.InputContainer, stream: av.VideoStream, start: float
+    container: av.container.InputContainer, stream: av.VideoStream
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """(time since the first picture, duration, frame) of every picture, from one at or before `start` on."""
+    """(time since the first picture, duration, frame) of every picture."""
     clock = _Clock(1 / float(stream.average_rate or stream.guessed_rate or FPS))
-    frames = container.decode(stream)
-    first = next(frames, None)
-    if first is None:
-        return
-    origin = clock.read(first)
-    if start > _SEEK and stream.time_base is not None and set(container.format.name.split(",")) & _WITH_INDEX:
-        container.seek(int((origin + start) / stream.time_base), stream=stream)
-        landed = next(container.decode(stream), None)
-        if landed is not None and landed.time is not None and landed.time <= origin + start + CLOCK_ERROR:
-            first = landed
-        else:
-            container.seek(int(origin / stream.time_base), stream=stream)
-            first = next(container.decode(stream))
-        clock = _Clock(clock.duration)
-        clock.read(first)
-        frames = container.decode(stream)
-    yield (clock.time or 0.0) - origin, clock.duration, first
-    for frame in frames:
-        yield clock.read(frame) - origin, clock.duration, frame
+    origin: float | None = None
+    for frame in container.decode(stream):
+        time = clock.read(frame)
+        origin = time if origin is None else origin
+        yield time - origin, clock.duration, frame
 
 
-def read_frames(path: str | Path, fps: float = FPS, start: float = 0.0, end: float | None = None) -> Iterator[Pixels]:
+def read_frames(path: str | Path, fps: float = FPS, end: float | None = None) -> Iterator[Pixels]:
     """Stream the pictures of a video at a fixed rate, picked by time stamps.
 
-    Frame k is the picture on screen at time ``start + k / fps``; so a 60 fps video is thinned out, a 15 fps one
+    Frame k is the picture on screen at time ``k / fps``; so a 60 fps video is thinned out, a 15 fps one
     repeats pictures, and a variable frame rate keeps its timing. Rotation flags are applied, anamorphic pixels made
     square. Only one picture is in memory at a time.
 
     Args:
         path: Any container that PyAV reads (also a still picture: one frame).
         fps: Frames per second to deliver.
-        start: Time of the first frame in seconds.
         end: Stop before this time (seconds); None reads to the end.
 
     Yields:
@@ -114,8 +97,8 @@ def read_frames(path: str | Path, fps: float = FPS, start: float = 0.0, end: flo
             raise FctfgError(f"{path} has no pictures; give a video file")
         shown: av.VideoFrame | None = None
         shown_until = 0.0
-        for time, duration, frame in _timed(container, stream, start):
-            while shown is not None and (now := start + index / fps) < time - CLOCK_ERROR:
+        for time, duration, frame in _timed(container, stream):
+            while shown is not None and (now := index / fps) < time - CLOCK_ERROR:
                 if end is not None and now >= end - CLOCK_ERROR:
                     return
                 yield _pixels(shown, stream)
@@ -123,7 +106,7 @@ def read_frames(path: str | Path, fps: float = FPS, start: float = 0.0, end: flo
             shown, shown_until = frame, time + duration
         if shown is None:
             raise FctfgError(f"{path} is damaged or cut off: no picture can be decoded; copy or download it again")
-        while (now := start + index / fps) < shown_until - CLOCK_ERROR:
+        while (now := index / fps) < shown_until - CLOCK_ERROR:
             if end is not None and now >= end - CLOCK_ERROR:
                 return
             yield _pixels(shown, stream)
