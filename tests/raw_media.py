@@ -1,5 +1,5 @@
-"""Videos as users have them: any frame times, containers, sound formats and flags; written with PyAV directly, so that
-the tests of `fctfg.media` have a counterpart that does not share its code."""
+"""Videos and sounds as users have them: any frame times, containers, sound formats and flags; written with PyAV and
+soundfile directly, so that the tests of `fctfg.media` have a counterpart that does not share its code."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import soundfile
 
 CLOCK = Fraction(1, 90_000)
 
@@ -38,6 +39,11 @@ def click(at: float, seconds: float, rate: int, channels: int = 1) -> np.ndarray
 def click_time(sound: np.ndarray, rate: int) -> float:
     """Time of the loudest sample."""
     return float(np.abs(sound).argmax()) / rate
+
+
+def write_wav(path: str | Path, sound: np.ndarray, rate: int = 16_000) -> None:
+    """Write float32 [N] in [-1, 1] as 16-bit mono WAV."""
+    soundfile.write(path, np.clip(sound, -1, 1), rate, subtype="PCM_16", format="WAV")
 
 
 def write_raw(

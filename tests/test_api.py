@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from raw_media import write_wav
 from tiny_talking_face import run_folder
 
 import fctfg
 from fctfg.inference import TalkingFace
-from fctfg.media import write_image, write_wav
+from fctfg.media import write_image
 
 README = Path(__file__).parents[1] / "README.md"
 

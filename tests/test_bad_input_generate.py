@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from raw_media import write_wav
 from tiny_talking_face import CARD, generator, run_folder
 
 from fctfg.cli import main
 from fctfg.demo_corpus import root
 from fctfg.faces.detector import DlibDetector
 from fctfg.inputs import crop_portrait
-from fctfg.media import read_frames, read_image, write_image, write_video, write_wav
+from fctfg.media import read_frames, read_image, write_image, write_video
 from fctfg.weights.artifact import write_export
 
 Refused = Callable[..., str]

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from raw_media import write_raw
+from raw_media import write_raw, write_wav
 from raw_talking import FRAMES, talking, times
 
 from fctfg.cli import main
 from fctfg.data.manifest import FILE_NAME, read_manifest
 from fctfg.data.shards import ClipReader
-from fctfg.media import write_wav
 
 OPTIONS = ("--size", "64", "--min-frames", "20", "--workers", "0")
 

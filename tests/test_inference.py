@@ -13,13 +13,14 @@ import av
 import numpy as np
 import pytest
 import torch
+from raw_media import write_wav
 from tiny_talking_face import run_folder, talking_face
 
 import fctfg
 from fctfg.errors import FctfgError
 from fctfg.inference import DEFAULT_WEIGHTS, TalkingFace, _long_mel, frame_count
 from fctfg.inputs import back_and_forth
-from fctfg.media import probe, read_audio, read_frames, write_image, write_video, write_wav
+from fctfg.media import probe, read_audio, read_frames, write_image, write_video
 from fctfg.ops.mel import mel_spectrogram
 from fctfg.ops.pixels import to_images, to_pixels
 from fctfg.ops.windows import mel_windows

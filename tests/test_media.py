@@ -22,10 +22,8 @@ from fctfg.media import (
     read_audio,
     read_frames,
     read_image,
-    read_wav,
     write_image,
     write_video,
-    write_wav,
 )
 
 MILLISECOND = 1e-3
@@ -283,7 +281,6 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -
     monkeypatch.setattr(os, "fsync", full)
     for write in (
         lambda: write_video(tmp_path / "clip.mp4", [numbered(0)]),
-        lambda: write_wav(tmp_path / "clip.wav", np.zeros(100, np.float32)),
         lambda: write_image(tmp_path / "clip.png", numbered(0)),
     ):
         with pytest.raises(FctfgError, match="no space left"):
@@ -353,16 +350,3 @@ def test_pictures_are_read_upright_and_opaque(tmp_path: Path) -> None:
     for name in ("no.png", "missing.png"):
         with pytest.raises(FctfgError, match=name):
             read_image(tmp_path / name)
-
-
-def test_wav_round_trip(tmp_path: Path) -> None:
-    sound = np.sin(np.arange(1000) / 10).astype(np.float32) * 0.5
-    write_wav(tmp_path / "a.wav", sound)
-    np.testing.assert_allclose(read_wav(tmp_path / "a.wav"), sound, atol=1e-4)
-    write_wav(tmp_path / "b.wav", sound, 8_000)
-    with pytest.raises(FctfgError, match="16000"):
-        read_wav(tmp_path / "b.wav")
-    (tmp_path / "c.wav").write_text("no sound")
-    for name in ("c.wav", "missing.wav"):
-        with pytest.raises(FctfgError, match=name):
-            read_wav(tmp_path / name)

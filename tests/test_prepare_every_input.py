@@ -9,14 +9,14 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from raw_media import write_raw
+from raw_media import write_raw, write_wav
 from raw_talking import times
 
 from fctfg.cli import main
 from fctfg.data.manifest import Clip, read_manifest
 from fctfg.data.shards import ClipReader
 from fctfg.demo_corpus import root
-from fctfg.media import read_audio, read_frames, write_wav
+from fctfg.media import read_audio, read_frames
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

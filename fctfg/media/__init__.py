@@ -9,7 +9,6 @@ from fctfg.media.image import read_image, write_image
 from fctfg.media.probe import MediaInfo, probe
 from fctfg.media.units import FPS, SAMPLE_RATE, Pixels, Samples
 from fctfg.media.video import read_frames
-from fctfg.media.wav import read_wav, write_wav
 from fctfg.media.write import write_video
 
 __all__ = [
@@ -22,8 +21,6 @@ __all__ = [
     "read_audio",
     "read_frames",
     "read_image",
-    "read_wav",
     "write_image",
     "write_video",
-    "write_wav",
 ]
