@@ -83,10 +83,10 @@ def test_clips_are_what_the_manifest_says(data: Path, tmp_path: Path) -> None:
     clips = reader(data)
     for clip in read_manifest(data):
         (tmp_path / "clip.mov").write_bytes(clips.film(clip))
-        info = probe(tmp_path / "clip.mov")
-        assert (info.width, info.height, info.fps) == (SIZE, SIZE, 25.0)
+        assert probe(tmp_path / "clip.mov").fps == 25.0
         frames = list(read_frames(tmp_path / "clip.mov"))
         assert len(frames) == clip.n_frames == FRAMES
+        assert frames[0].shape == (SIZE, SIZE, 3)
         assert np.abs(np.stack(frames).astype(int) - clips.whole(clip)).mean() < 2  # two ways to enlarge chroma
         sound = clips.sound(clip)
         assert len(sound) == clip.n_frames * 640

@@ -22,11 +22,6 @@ def _square_width(frame: av.VideoFrame, stream: av.VideoStream) -> int:
     return round(frame.width * float(aspect))
 
 
-def shown_size(frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:
-    width, height = _square_width(frame, stream), frame.height
-    return (height, width) if round(frame.rotation / 90) % 2 else (width, height)
-
-
 def _pixels(frame: av.VideoFrame, stream: av.VideoStream) -> Pixels:
     """The decoded frame as uint8 [H, W, 3] RGB, square pixels, turned upright."""
     array = frame.reformat(width=_square_width(frame, stream), format="rgb24").to_ndarray()
