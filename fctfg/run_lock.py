@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fctfg.atomic import make_folder, remove_leftovers, write_error
 from fctfg.errors import FctfgError
+from fctfg.run_state import LOCK
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def held(folder: Path) -> Iterator[None]:
         FctfgError: another process holds it, or the folder cannot be written.
     """
     make_folder(folder)
-    lock = folder / ".lock"
+    lock = folder / LOCK
     with ExitStack() as stack:
         try:
             stream = stack.enter_context(lock.open("a+"))
