@@ -4,7 +4,6 @@ Each step is a call of the command line, as a user would make it, and leaves its
 complete is not done again, an interrupted one continues; deleting OUT starts anew.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from fctfg.demo_corpus import root
 from fctfg.demo_report import write_demo_report
 from fctfg.demo_result import make_result
 from fctfg.errors import FctfgError, UsageError
+from fctfg.file_hash import sha256
 from fctfg.inference import DEFAULT_WEIGHTS
 from fctfg.report import duration_text
 
@@ -150,7 +150,7 @@ def run_demo(out: Path, share: float = 1.0) -> Path:
     steps.append(Step("result", "Generation and measurement", weights, _generates(out, "result", weights)))
     if DEFAULT_WEIGHTS.is_file():
         title = "The same with the weights in the package"
-        digest = hashlib.sha256(DEFAULT_WEIGHTS.read_bytes()).hexdigest()
+        digest = sha256(DEFAULT_WEIGHTS)
         steps.append(Step("packaged", title, [digest], _generates(out, "packaged", [])))
 
     console = Console(highlight=False)

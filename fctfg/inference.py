@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -19,6 +18,7 @@ from fctfg.atomic import write_json
 from fctfg.errors import FctfgError
 from fctfg.faces.crop import cut_out
 from fctfg.faces.detector import DlibDetector, FaceDetector
+from fctfg.file_hash import sha256
 from fctfg.inputs import Progress, back_and_forth, crop_driver, crop_portrait, read_portrait, reporting
 from fctfg.media import FPS, SAMPLE_RATE, read_audio, read_frames, write_video
 from fctfg.models.fctfg import FCTFG
@@ -234,7 +234,7 @@ class TalkingFace:
             "comment": comment,
             "fctfg_version": fctfg.__version__,
             "frames": frames,
-            "inputs": {name: {"file": path.name, "sha256": _sha256(path)} for name, path in inputs.items()},
+            "inputs": {name: {"file": path.name, "sha256": sha256(path)} for name, path in inputs.items()},
             "weights": {
                 "file": self.artifact.path.name,
                 "sha256": self.artifact.sha256,
@@ -313,8 +313,3 @@ def _is_record(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(record, dict) and {"fctfg_version", "frames", "inputs", "weights"} <= record.keys()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

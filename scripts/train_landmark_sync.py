@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fctfg.data.scores.sync import WEIGHTS, SyncScore, audio_video_offset
+from fctfg.file_hash import sha256
 from fctfg.models.experts.landmark_sync import LandmarkSync, LandmarkSyncConfig
 from fctfg.ops.mel import mel_spectrogram
 from fctfg.weights.artifact import save_artifact
 from fctfg.weights.card import complete_card
-from fctfg.weights.checkpoint import sha256
 
 MAX_SHIFT = 15  # frames
 FRAMES = (40, 100)  # of a piece

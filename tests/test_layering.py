@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "fctfg"
 
 # A unit is a folder directly in fctfg/, or a file there. Files of one tier may import each other, folders may not.
 TIERS = (
-    {"errors", "atomic", "randomness", "ranges", "host_memory", "run_state", "troubles"},
+    {"errors", "atomic", "file_hash", "randomness", "ranges", "host_memory", "run_state", "troubles"},
     {"media"},
     {"ops", "demo_corpus"},
     {"models"},

@@ -10,7 +10,6 @@ No name is used twice, so that a file and its hash always belong together. Order
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import re
@@ -24,6 +23,7 @@ import torch
 
 from fctfg.atomic import atomic_path, flush, write_error
 from fctfg.errors import FctfgError, WriteError
+from fctfg.file_hash import sha256
 
 _NAME = re.compile(r"iteration-(\d+)(?:-(\d+))?\.ckpt")
 _ASIDE = ".aside"
@@ -40,12 +40,6 @@ class Newest:
 
     path: Path | None
     damaged: tuple[tuple[Path, str], ...] = ()
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load(path: Path) -> Any:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from fctfg.atomic import atomic_path, write_json
 from fctfg.errors import FctfgError
+from fctfg.file_hash import sha256
 from fctfg.models.audio_encoder import AudioEncoder, AudioEncoderConfig
 from fctfg.models.discriminator import Discriminator, DiscriminatorConfig
 from fctfg.models.experts.arcface import ArcFace, ArcFaceConfig
@@ -37,7 +38,7 @@ from fctfg.models.stylegan2 import Generator, GeneratorConfig
 from fctfg.models.video_discriminator import VideoDiscriminator, VideoDiscriminatorConfig
 from fctfg.models.visual_encoder import VisualEncoder, VisualEncoderConfig
 from fctfg.weights.card import complete_card
-from fctfg.weights.checkpoint import OUR_FORMAT, sha256
+from fctfg.weights.checkpoint import OUR_FORMAT
 from fctfg.weights.config_json import config_differences, config_from_dict, config_to_dict
 from fctfg.weights.file_kind import file_kind
 from fctfg.weights.key_table import some

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,12 +114,6 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             ) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FctfgError(f"{path} is truncated or damaged ({reason[:200]}); copy or download it again") from error
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _check_sums(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import http.client
 import logging
 import os
@@ -21,6 +20,7 @@ from urllib.request import Request, urlopen
 import fctfg
 from fctfg.atomic import atomic_path, make_folder, write_error
 from fctfg.errors import FctfgError, UsageError
+from fctfg.file_hash import sha256
 from fctfg.weights import catalogue
 from fctfg.weights.catalogue import FOLDER, Entry
 from fctfg.weights.checkpoint import read_checkpoint
@@ -131,8 +131,7 @@ def check_file(path: Path, entry: Entry, shown: str | None = None) -> str:
     if entry.size is not None and size != entry.size:
         what = "is truncated" if size < entry.size else "is another file"
         raise FctfgError(f"{shown} {what} ({size:,} bytes instead of {entry.size:,}); {again}")
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = sha256(path)
     if entry.sha256 is None and _recorded(path) not in (None, digest):
         raise FctfgError(
             f"{shown} has changed since it was fetched (another SHA-256 than {_licence_file(path)}); {again}"

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from fctfg.atomic import atomic_path, write_json
 from fctfg.errors import FctfgError, UsageError
+from fctfg.file_hash import sha256
 from fctfg.weights.artifact import Artifact, build, load_artifact, save_artifact
 from fctfg.weights.catalogue import entry_of_file
-from fctfg.weights.checkpoint import Checkpoint, read_checkpoint, sha256
+from fctfg.weights.checkpoint import Checkpoint, read_checkpoint
 from fctfg.weights.sources import SOURCES
 from fctfg.weights.sources.source import Source
 
