@@ -40,6 +40,7 @@ from fctfg.report import (
 )
 from fctfg.report_media import Picture
 from fctfg.strip import clip_strip
+from fctfg.weights.licences import NOT_SAID
 
 MAIN = {  # the scores whose ends are shown: whether more is better
     "confidence": True,
@@ -149,7 +150,7 @@ def _caption(clip: Clip, chosen: bool) -> str:
 
 
 def _details(clip: Clip) -> list[tuple[str, str]]:
-    known = [("source", clip.source), ("from", duration_text(clip.start)), ("licence", clip.licence or "not said")]
+    known = [("source", clip.source), ("from", duration_text(clip.start)), ("licence", clip.licence or NOT_SAID)]
     return known + [
         (name, f"{number_text(clip[name])} {score.unit}".strip())
         for name, score in SCORES.items()
@@ -207,7 +208,7 @@ def _rights(shown: _Shown) -> Iterator[Block]:
         found = found.sort_by([("n_frames_count", "descending"), (column, "ascending")])
         rows = [
             (
-                row[column] or "not said",
+                row[column] or NOT_SAID,
                 f"{row['n_frames_count']:,}",
                 _hours(row["n_frames_sum"] / FPS / 3600),
                 f"{row['identity_count_distinct']:,}",

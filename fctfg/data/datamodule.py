@@ -19,6 +19,7 @@ from fctfg.data.waiting import TimedLoader
 from fctfg.randomness import derive_seed
 from fctfg.ranges import check_range
 from fctfg.troubles import Troubles
+from fctfg.weights.licences import NOT_SAID
 
 
 class TalkingData(pl.LightningDataModule):
@@ -85,7 +86,7 @@ class TalkingData(pl.LightningDataModule):
         self.train = TalkingClips(root, "train", frames, decoys, changes, heard, centered_mel, view, seed)
         self.val = TalkingClips(root, "val", frames, decoys, centered_mel=centered_mel, view=view)  # whatever the seed
         self.hash = self.train.manifest.hash
-        self.licences = sorted(licence or "not said" for licence in self.train.licences)
+        self.licences = sorted(licence or NOT_SAID for licence in self.train.licences)
 
     def reorder(self, attempt: int) -> None:
         """Draw the training samples, and their order, anew for an attempt; 0 is the run's own order."""
