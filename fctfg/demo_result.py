@@ -13,7 +13,8 @@ from fctfg.data.manifest import Clip, read_manifest
 from fctfg.data.shards import ClipReader
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
-from fctfg.held_out import compare_frames, enlarged, measured_jaw, rendered_jaw
+from fctfg.faces.landmarks import enlarged
+from fctfg.held_out import compare_frames, measured_jaw, rendered_jaw
 from fctfg.media import FPS, SAMPLE_RATE, read_frames, write_image, write_video
 from fctfg.metrics.correlation import pearson
 

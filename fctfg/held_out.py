@@ -16,6 +16,7 @@ from fctfg.data.shards import ClipReader
 from fctfg.demo_corpus import truth
 from fctfg.errors import FctfgError
 from fctfg.faces.detector import DlibDetector
+from fctfg.faces.landmarks import enlarged
 from fctfg.faces.openings import mouth_opening
 from fctfg.inference import TalkingFace
 from fctfg.media import FPS, SAMPLE_RATE
@@ -25,16 +26,11 @@ from fctfg.metrics.ssim import ssim
 from fctfg.ops.mouth import transplant_mouth
 from fctfg.ops.pixels import to_images, to_pixels
 
-SHOWN_SIZE = 256  # pixels: what is shown and what landmarks are looked for in
-
-
-def enlarged(frame: np.ndarray, size: int = SHOWN_SIZE) -> np.ndarray:
-    """uint8 [H, W, 3] -> [size, size, 3], smoothly."""
-    return np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC))
+TILE = 128  # pixels: side of a frame in the comparing picture
 
 
 def measured_jaw(frames: Iterable[np.ndarray], detector: DlibDetector) -> np.ndarray:
-    """Mouth opening of the largest face in each frame, uint8 [H, W, 3]: float64 [T], NaN where no face was found."""
+    """Mouth opening of the largest face in each frame, uint8 [S, S, 3]: float64 [T], NaN where no face was found."""
     landmarks = []
     for picture in map(enlarged, frames):
         faces = detector.detect(picture)
@@ -193,8 +189,8 @@ def picture(model: TalkingFace, data: ClipReader, clips: Sequence[Clip], moments
         shown = np.linspace(0, clip.n_frames - 1, moments + 1).round().astype(int)[1:]
         blank = np.full_like(true[:1], 255)
         for first, frames in ((true[:1], true), (blank, made)):
-            tiles = [enlarged(tile, SHOWN_SIZE // 2) for tile in np.concatenate([first, frames[shown]])]
-            rows.append(np.concatenate(tiles, axis=1))
+            tiles = [Image.fromarray(tile) for tile in np.concatenate([first, frames[shown]])]
+            rows.append(np.concatenate([tile.resize((TILE, TILE), Image.Resampling.BICUBIC) for tile in tiles], axis=1))
     return np.concatenate(rows)
 
 
