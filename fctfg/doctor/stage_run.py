@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from fctfg.errors import FctfgError
+from fctfg.file_hash import sha256
 from fctfg.report import read_metrics
-from fctfg.weights.checkpoint import sha256
 
 LEAST_APART = 0.2  # logits between training and generated faces
 TENTH = 10  # parts that a run is divided into; its first and last one are compared

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from fctfg.data.manifest import Clip, Manifest
 from fctfg.errors import FctfgError
-from fctfg.weights.checkpoint import sha256
+from fctfg.file_hash import sha256
 
 T = TypeVar("T")
 Protocol = Literal["reconstruction", "cross"]

@@ -19,6 +19,7 @@ from fctfg.faces.landmarks import MODEL_FILE as LANDMARKS_FILE
 from fctfg.faces.landmarks import dlib_weights, enlarged
 from fctfg.faces.recogniser import MODEL_FILE as RECOGNISER_FILE
 from fctfg.faces.recogniser import DlibRecogniser
+from fctfg.file_hash import sha256
 from fctfg.metrics.features import (
     EFFICIENTNET_PACKAGE,
     INCEPTION_FILE,
@@ -34,7 +35,6 @@ from fctfg.models.experts.syncnet_v2 import SyncNetV2
 from fctfg.ops.pixels import to_images
 from fctfg.weights.artifact import build
 from fctfg.weights.catalogue import folders, is_here, locate
-from fctfg.weights.checkpoint import sha256
 from fctfg.weights.opening import lpips_judge, open_weights
 from fctfg.weights.sources.lpips import PACKAGE as LPIPS_PACKAGE
 from fctfg.weights.sources.lpips import packaged
