@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -132,6 +134,25 @@ def test_claims_of_the_dead_are_void(folder: Path) -> None:
                 assert other.take("a") == void, writer
                 other._held.clear()
             sign.unlink(missing_ok=True)
+
+
+def test_containers_of_one_host_name_do_not_see_each_others_processes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.stat
+
+    def other_namespace(path: Any, *args: Any, **kwargs: Any) -> Any:
+        return SimpleNamespace(st_ino=1) if path == "/proc/self/ns/pid" else real(path, *args, **kwargs)
+
+    with monkeypatch.context() as container:
+        container.setattr(os, "stat", other_namespace)
+        container.setattr(os, "getpid", lambda: 2**22 + 7)  # no process has this number here
+        theirs = Claims(folder)
+    with theirs, Claims(folder) as ours:
+        assert theirs.take("a") and not ours.take("a") and ours.others() == 1
+        sign = folder / f"{theirs.writer}.alive"
+        os.utime(sign, (time.time() - DEAD - 1,) * 2)
+        assert ours.others() == 0 and ours.take("a")
 
 
 def outcomes(folder: Path) -> Iterator[tuple[str, str]]:

@@ -40,7 +40,7 @@ class Claims:
 
     def __init__(self, folder: Path) -> None:
         self._folder = make_folder(folder)
-        self.writer = f"{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.writer = f"{_here()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._sign = folder / f"{self.writer}.alive"
         self._held: set[Path] = set()
         self._stop = threading.Event()
@@ -142,14 +142,18 @@ def living(folder: Path, now: float) -> list[Path]:
     return found
 
 
-def _host() -> str:
-    return "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:40]
+def _here() -> str:
+    """Where a process number is a process's: this machine and, on Linux, the PID namespace (containers have others)."""
+    host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:40]
+    with suppress(OSError):
+        return f"{host}-{os.stat('/proc/self/ns/pid').st_ino}"
+    return host
 
 
 def _may_run(writer: str) -> bool:
-    """False only for a process of this machine that has ended."""
-    host, _, rest = writer.rpartition("-")[0].rpartition("-")
-    if host != _host():
+    """False only for a process that would be seen from here and has ended."""
+    where, _, rest = writer.rpartition("-")[0].rpartition("-")
+    if where != _here():
         return True
     try:
         os.kill(int(rest), 0)
