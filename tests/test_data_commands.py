@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from fctfg.data.query import Query
 from fctfg.data.remove import read_removed
 from fctfg.data.scores.table import SCORES
 from fctfg.data.shards import ClipReader
+from fctfg.data.status import note_pending, read_status
 from fctfg.data.views import read_view, recommended_query
 from fctfg.errors import UsageError
 from fctfg.media import probe, read_audio, read_frames
@@ -55,7 +57,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_status(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (data / FOLDER / "sources.txt").write_text("7\n")
+    note_pending(data, found=7, pending=3, entries=4)
     assert main(["data", "status", str(data)]) == 0
     shown = {
         a: b for a, b in (line.strip("│ ").split("│") for line in capsys.readouterr().out.splitlines() if "│" in line)
@@ -66,8 +68,19 @@ def test_status(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shown["faces: no face"] == "1"
     assert main(["data", "status", str(data), "--failed"]) == 0
     assert "bad.mp4: faces: no face: none found" in capsys.readouterr().out
+    Journal(data / FOLDER, "two").append(Outcome("v0.mp4", "failed", "work", "error: none", time=9.0))
+    status = read_status(data)  # a video that was done, and was changed since
+    assert (status.found, status.states["failed"], status.states["pending"]) == (7, 1, 2)
     assert main(["data", "status", str(data / "views")]) == 1
     assert "no data set" in capsys.readouterr().err
+
+
+def test_status_tells_who_is_alive_by_the_file_servers_time(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    with Claims(data / FOLDER / "claims"):
+        assert read_status(data).processes == 1
+    assert read_status(data).processes == 0
 
 
 def chosen(data: Path, text: str) -> list[str]:

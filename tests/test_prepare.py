@@ -19,9 +19,11 @@ from fctfg.data.claims import Claims
 from fctfg.data.manifest import FILE_NAME, read_manifest
 from fctfg.data.pack import pack
 from fctfg.data.prepare import Summary, prepare
-from fctfg.data.prepare.sources import find_sources
+from fctfg.data.prepare.sources import Source, find_sources
 from fctfg.data.prepare.splits import assign_splits
+from fctfg.data.prepare.workers import Inline
 from fctfg.data.shards import ClipReader
+from fctfg.data.status import read_status
 from fctfg.errors import FctfgError, UsageError
 from fctfg.faces.detector import DlibDetector
 from fctfg.media import probe, read_audio, read_frames
@@ -260,6 +262,28 @@ def test_a_video_that_vanishes_is_given_up_once(raw: Path, tmp_path: Path, monke
     summary = cut(source, tmp_path / "out")
     assert summary.rejected == (("carla.mp4", "unreadable: No such file or directory"),)
     assert sum(summary.kept.values()) == 3
+
+
+def test_status_counts_what_is_left_beside_videos_that_are_gone(
+    data: Path, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = shutil.copytree(data, tmp_path / "out")
+    (tmp_path / "new" / "dora").mkdir(parents=True)
+    shutil.copy(raw / "anna" / "one.mp4", tmp_path / "new" / "dora")
+    (tmp_path / "new" / "broken.mp4").write_text("no video")
+    seen = []
+
+    class Watched(Inline):
+        def submit(self, source: Source, known: str) -> None:
+            status = read_status(out)
+            seen.append((status.found, status.states["done"], status.states["pending"]))
+            super().submit(source, known)
+
+    monkeypatch.setattr("fctfg.data.prepare.run.Inline", Watched)
+    cut(tmp_path / "new", out)
+    assert seen == [(2, 4, 2), (2, 4, 1)]
+    status = read_status(out)
+    assert (status.found, status.states["done"], status.states["pending"]) == (2, 5, 0)
 
 
 def test_packing_leaves_the_clips_of_those_who_still_work(raw: Path, tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import os
 import secrets
 import socket
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from fctfg.atomic import make_folder
 
@@ -140,6 +142,15 @@ def living(folder: Path, now: float) -> list[Path]:
             if _may_run(sign.stem) and now - sign.stat().st_mtime < DEAD:
                 found.append(sign)
     return found
+
+
+def server_time(folder: Path) -> float:
+    """The time of a folder's file server, from a new file; this machine's where no file can be made."""
+    try:
+        with TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return time.time()
 
 
 def _here() -> str:

@@ -128,12 +128,14 @@ class Ledger:
 
     Attributes:
         outcomes: by the videos' names, without their rejected clips' rows.
+        entries: how many lines were read; each is a video that was worked on.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._read: dict[Path, int] = {}  # bytes of each journal that were read
         self.outcomes: dict[str, Outcome] = {}
+        self.entries = 0
         self.refresh()
 
     def refresh(self) -> None:
@@ -142,6 +144,7 @@ class Ledger:
         for path in sorted(self._folder.glob("*.jsonl")):
             for outcome, end in _entries(path, self._read.get(path, 0)):
                 self._read[path] = end
+                self.entries += 1
                 before = self.outcomes.get(outcome.source)
                 if outcome.state == "same":
                     same.append(outcome)

@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from fctfg.atomic import atomic_path
-from fctfg.data.claims import living
+from fctfg.data.claims import living, server_time
 from fctfg.data.ledger import FOLDER, Ledger, Outcome
 from fctfg.data.manifest import lost_name
 from fctfg.data.remove import read_removed
 from fctfg.errors import FctfgError
 from fctfg.media import FPS
 
-LISTED = "sources.txt"  # in the ledger: how many videos the last run has found
+NOTED = "pending.txt"  # in the ledger: what `note_pending` keeps
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Status:
 
     Attributes:
         found: Videos that the last run has found.
-        states: How many are ``done``, ``rejected``, ``failed`` and ``pending``.
+        states: How many are ``done``, ``rejected`` and ``failed``, also of videos that are gone, and how many of those
+            found are ``pending`` (new, changed, or failed in an earlier run).
         reasons: How many were rejected or failed, by (stage, kind of reason); clips and whole videos together.
         clips: Finished clips.
         hours: Of finished clips.
@@ -70,8 +71,8 @@ def read_status(root: Path) -> Status:
         for outcome in ledger.outcomes.values()
     ]
     states = Counter[str](outcome.state for outcome in outcomes)
-    found = max(_found(folder), len(outcomes))
-    states["pending"] = found - len(outcomes)
+    found, left, entries = _noted(folder) or (len(outcomes), 0, ledger.entries)
+    states["pending"] = max(0, left - (ledger.entries - entries))
     reasons: Counter[tuple[str, str]] = Counter()
     lost = []
     for outcome in ledger.complete():
@@ -96,17 +97,22 @@ def read_status(root: Path) -> Status:
     )
 
 
-def note_found(root: Path, count: int) -> None:
-    """Keep how many videos there are, for `read_status`."""
-    with atomic_path(root / FOLDER / LISTED) as temporary:
-        temporary.write_text(f"{count}\n")
+def note_pending(root: Path, found: int, pending: int, entries: int) -> None:
+    """Keep for `read_status` how many videos there are and are left, when the ledger had so many entries.
+
+    Raises:
+        FctfgError: the folder is not writable, or the disk is full.
+    """
+    with atomic_path(root / FOLDER / NOTED) as temporary:
+        temporary.write_text(f"{found} {pending} {entries}\n")
 
 
-def _found(folder: Path) -> int:
+def _noted(folder: Path) -> tuple[int, int, int] | None:
     try:
-        return int((folder / LISTED).read_text())
-    except (OSError, ValueError):
-        return 0
+        found, pending, entries = map(int, (folder / NOTED).read_text().split())
+    except FileNotFoundError:
+        return None
+    return found, pending, entries
 
 
 def _clip_seconds(outcome: Outcome) -> float:
@@ -115,7 +121,7 @@ def _clip_seconds(outcome: Outcome) -> float:
 
 def _alive(folder: Path) -> int:
     """Processes with a fresh sign of life."""
-    return len(living(folder / "claims", time.time()))
+    return len(living(folder / "claims", server_time(folder)))
 
 
 def show_status(root: Path, all_lost: bool = False) -> None:

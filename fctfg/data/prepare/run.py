@@ -33,7 +33,7 @@ from fctfg.data.query import Query
 from fctfg.data.remove import Removed, read_removed
 from fctfg.data.scores.sync_choice import OpenExpert, SyncChoice, chance_of, open_sync_expert, people
 from fctfg.data.shards import FOLDER as SHARDS
-from fctfg.data.status import note_found
+from fctfg.data.status import note_pending
 from fctfg.data.views import RECOMMENDED, recommended_query, save_view
 from fctfg.errors import FctfgError, UsageError
 
@@ -135,8 +135,8 @@ def prepare(
         weights = None if detector_weights is None else Path(detector_weights).absolute()
         build = Build(settings, weights, out.absolute(), choice)
         with Claims(out / FOLDER / "claims") as claims, _bar("prepare", "videos", len(found), progress) as show:
-            note_found(out, len(found))
-            work = _Work(found, Ledger(out / FOLDER), claims, Journal(out / FOLDER, claims.writer), shard, show)
+            ledger, journal = Ledger(out / FOLDER), Journal(out / FOLDER, claims.writer)
+            work = _Work(found, ledger, claims, journal, shard, show, partial(note_pending, out))
             with closing(_engine(engine, build, min(workers, len(found)), patience)) as crew:
                 work.run(crew)
             summary = _pack(source, out, settings, work, claims, progress)
@@ -199,9 +199,10 @@ class _Work:
         journal: Journal,
         shard: tuple[int, int],
         show: Callable[[int], None],
+        note: Callable[[int, int, int], None],
     ) -> None:
         self.sources = {source.name: source for source in sources}
-        self.ledger, self._claims, self._journal, self._show = ledger, claims, journal, show
+        self.ledger, self._claims, self._journal, self._show, self._note = ledger, claims, journal, show, note
         first = len(sources) * (shard[0] - 1) // shard[1]
         self._order = sources[first:] + sources[:first]
         self._alone = shard[1] == 1
@@ -229,6 +230,7 @@ class _Work:
         self._refresh(math.inf)
         left = [source for source in self._order if not self._done(source)]
         self._show(len(self._order) - len(left))
+        self._note(len(self._order), len(left), self.ledger.entries)
         return left
 
     def _refresh(self, share: float = 0.05) -> None:
