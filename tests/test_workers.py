@@ -16,7 +16,7 @@ from fctfg.data.claims import DEAD, Claims
 from fctfg.data.ledger import Journal, KeptClip, Ledger, Outcome, forget
 from fctfg.data.prepare.ray_engine import RayActors
 from fctfg.data.prepare.sources import Source
-from fctfg.data.prepare.workers import Beat, Engine, Processes, Work
+from fctfg.data.prepare.workers import Beat, Engine, Processes, Work, lost
 from fctfg.errors import FctfgError, WriteError
 
 
@@ -73,6 +73,14 @@ def check(done: dict[str, Outcome], crash: str) -> None:
 def test_a_crash_and_a_hang_cost_one_video_each() -> None:
     with closing(Processes(build, 2, patience=2)) as engine:
         check(run(engine, NAMES), "crash: the worker was ended by SIGSEGV")
+
+
+def test_a_lost_video_is_known_again_by_its_picture_and_sound(tmp_path: Path) -> None:
+    picture, sound = tmp_path / "a.mpg", tmp_path / "a.wav"
+    for file in (picture, sound):
+        file.write_text("damaged")
+    one = Source(picture, "a.mpg", "a", "a", None, sound=sound)
+    assert lost(one, "crash: SIGSEGV", 1.0).unchanged(*one.state())
 
 
 @pytest.mark.slow

@@ -58,8 +58,8 @@ def lost(source: Source, reason: str, seconds: float) -> Outcome:
         rejects=(reject_row(blank_row(source), "work", reason),),
     )
     with suppress(OSError):
-        status = source.path.stat()
-        outcome = replace(outcome, size=status.st_size, modified=status.st_mtime_ns)
+        size, modified = source.state()
+        outcome = replace(outcome, size=size, modified=modified)
     return outcome
 
 
