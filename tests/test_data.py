@@ -10,7 +10,7 @@ from clip_sets import change_column, store, write_set
 from torch.utils.data import default_collate
 
 from fctfg.data.augmentation.pictures import PictureAugment
-from fctfg.data.augmentation.sound import SoundAugment
+from fctfg.data.augmentation.sound import SoundAugment, change_speed
 from fctfg.data.batch import Batch, to_batch
 from fctfg.data.clip_file import FORMS
 from fctfg.data.datamodule import TalkingData
@@ -20,9 +20,10 @@ from fctfg.data.manifest import Clip, read_manifest
 from fctfg.data.sampler import Key, PositionSampler
 from fctfg.data.shards import ClipReader
 from fctfg.errors import FctfgError
-from fctfg.ops.mel import mel_spectrogram
+from fctfg.ops.mel import HOP, mel_spectrogram
 
 SIZE, LENGTH = 32, 60
+FAST = SoundAugment(speed_chance=1, speed=1.5, reverberation_chance=0, noise_chance=0, gain_chance=0)
 
 
 def _frames(tint: int) -> np.ndarray:
@@ -164,6 +165,38 @@ def test_decoy_is_another_moment_of_the_clip(clips: Path) -> None:
         assert abs(shown[0] - first) < 0.9
         assert abs(first - int(sample.start)) >= 5
     assert batch(TalkingClips(clips, "train"), (0, 0)).decoy.shape == (1, 0, 3, SIZE, SIZE)
+
+
+def test_decoys_keep_clear_of_fast_speech(clips: Path) -> None:
+    data = TalkingClips(clips, "train", frames=17, decoys=True, sound=FAST)  # needs 59 of the 60 frames
+    for index in range(40):
+        sample = batch(data, (0, index))
+        points = _points(clips, data.clip(int(sample.clip)).id)
+        shown, decoy = (
+            {int((points == one).all((1, 2)).nonzero().item()) for one in some[0]}
+            for some in (sample.points, sample.decoy_points)
+        )
+        assert len(decoy) == 17 and not shown & decoy
+
+
+def test_the_fastest_speech_is_heard_to_its_end(tmp_path: Path) -> None:
+    """A long sample against the whole clip played faster."""
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 160 * 640).astype(np.float32)
+    frames, points = np.zeros((160, SIZE, SIZE, 3), np.uint8), np.zeros((160, 5, 2), np.float32)
+    kept = [store(tmp_path, Clip("long", "person", "train"), frames, sound, points)]
+    data = TalkingClips(write_set(tmp_path, kept, SIZE), "train", frames=40, sound=FAST)
+    whole = torch.from_numpy(data.whole(0)[2])[None]
+    speed = torch.tensor(FAST.speed)
+    for seed in range(3):
+        sample = data.sample(0, np.random.default_rng(seed))
+        start = int(sample.start)
+        assert 4 < start < 90  # its sound ends before the clip
+        fast = sample._replace(sound=sample.sound._replace(speed=speed))
+        mel = mel_spectrogram(change_speed(whole, speed[None], start * 640))[0]
+        expected = mel[:, sample.windows + (start * 640 - sample.anchor) // HOP].transpose(0, 1)  # [T, 80, 16]
+        torch.testing.assert_close(
+            to_batch(default_collate([fast]), 40, False).mel[0, :, 0], expected, atol=1e-3, rtol=0
+        )
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])

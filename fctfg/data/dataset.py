@@ -28,7 +28,7 @@ from fctfg.randomness import rng
 
 PLACES = ("n_frames", "film_at", "sound_at", "mel_at", "track_at")
 COLUMNS = ("id", "identity", "shard", "licence", "consent", *PLACES)
-LEAD = 40  # mel frames of sound before and after a moment where it is going to be changed: half a second of the room
+LEAD = 40  # mel frames of sound before and after a moment, at least, where it is going to be changed: half a second
 
 FLIP = PictureAugment(
     brightness_chance=0, contrast_chance=0, gamma_chance=0, hue_chance=0, jitter_chance=0, noise_chance=0
@@ -74,8 +74,12 @@ class TalkingClips(Dataset[Sample]):
         self.split, self.frames, self.decoys, self.view = split, frames, decoys, view
         self.pictures, self.sound, self.centered_mel, self.seed = pictures, sound, centered_mel, seed
         # faster speech needs more frames; decoys need another window beside each that does not overlap it
-        self._span = frames if sound is None else 1 + math.ceil((frames - 1) * sound.speed)
-        shortest = max(self._span, 3 * frames if decoys else frames)
+        self._span = self._shown = frames  # that are read for the driving frames, and that can be among them
+        if sound is not None:
+            fastest = unchanged_sound()._replace(speed=torch.tensor(sound.speed))
+            self._span = 1 + math.ceil((frames - 1) * sound.speed)
+            self._shown = 1 + int(speed_frames(0, frames, fastest)[-1])
+        shortest = max(self._span, 2 * frames + self._shown if decoys else frames)
         rows = read_clips(root, view, COLUMNS, split, shortest)
         if not len(rows):
             raise FctfgError(self._none(len(read_clips(root, view, ["id"], split)), shortest))
@@ -187,7 +191,7 @@ class TalkingClips(Dataset[Sample]):
         length, count = row.n_frames, self.frames
         start = int(draw.integers(0, length - self._span + 1))
         source = int(draw.integers(0, length))
-        other = _other_window(draw, start, count, length) if self.decoys else 0
+        other = _other_window(draw, start, self._shown, count, length) if self.decoys else 0
         n = self.pictures_per_sample
         drawn = unchanged_pictures(n) if self.pictures is None else self.pictures.draw(draw, n)
         heard = unchanged_sound() if self.sound is None else self.sound.draw(draw)
@@ -227,7 +231,9 @@ class TalkingClips(Dataset[Sample]):
             windows = self._reader.mel(row, first, last - first).T[index - first]  # [T, 16, 80]
             return windows.transpose(1, 2).unsqueeze(1), torch.zeros(0), 0, index - first
         begin = (first - LEAD) * HOP
-        size = (math.ceil(16 + 3.2 * (count + 4)) + 2 * LEAD) * HOP  # the same for all samples
+        heard = math.ceil(16 + 3.2 * (count + 4))  # mel frames
+        after = max(LEAD, math.ceil(heard * (self.sound.speed - 1)))  # the fastest sound takes from there
+        size = (LEAD + heard + after) * HOP  # the same for all samples
         low, high = max(begin, 0), min(begin + size, samples)
         wave = np.pad(self._reader.sound(row, low, high - low), (low - begin, begin + size - high))
         anchor = round(start * SAMPLE_RATE / FPS) - begin
@@ -246,12 +252,12 @@ def _windows(start: int, count: int, centered: bool) -> Tensor:
     return window_index(torch.arange(start, start + count), 1 << 40, FPS, centered)
 
 
-def _other_window(draw: np.random.Generator, start: int, count: int, length: int) -> int:
-    """The start of a random window of `count` frames that does not overlap the one from `start` on."""
+def _other_window(draw: np.random.Generator, start: int, span: int, count: int, length: int) -> int:
+    """The start of a random window of `count` frames that does not overlap the one of `span` from `start` on."""
     before = max(0, start - count + 1)  # windows that end before it
-    after = max(0, length - start - 2 * count + 1)
+    after = max(0, length - start - span - count + 1)
     number = int(draw.integers(before + after))
-    return number if number < before else start + count + number - before
+    return number if number < before else start + span + number - before
 
 
 def training_pictures(pictures: PictureAugment, augment: bool, flip: bool) -> PictureAugment:
