@@ -106,8 +106,9 @@ def test_card_must_be_complete(tmp_path: Path) -> None:
         write_export(
             tmp_path, {"generator": generator()}, "generator", {k: v for k, v in CARD.items() if k != "metrics"}
         )
-    with pytest.raises(ValueError, match="'data' and 'weights'"):
-        write_export(tmp_path, {"generator": generator()}, "generator", {**CARD, "licences": {"data": "CC0-1.0"}})
+    for licences in ({"data": "CC0-1.0"}, {"data": "CC0-1.0", "other": "MIT"}):
+        with pytest.raises(ValueError, match="'data' and 'weights'"):
+            write_export(tmp_path, {"generator": generator()}, "generator", {**CARD, "licences": licences})
     assert not list(tmp_path.iterdir())
 
 

@@ -35,7 +35,7 @@ def complete_card(card: Mapping[str, Any], stage: str) -> dict[str, Any]:
     missing = [key for key in REQUIRED if key not in card]
     if missing:
         raise ValueError(f"the card of an export lacks {', '.join(missing)}")
-    if set(card["licences"]) < {"data", "weights"}:
+    if not {"data", "weights"} <= set(card["licences"]):
         raise ValueError("the card's licences must name 'data' and 'weights'")
     return {
         **card,
