@@ -38,28 +38,55 @@ NAMES = (
 )
 ALLOWS = re.compile(
     rf"(the )?({'|'.join(f'({name})' for name in NAMES)})([- ]v?\d+(\.\d+)*)?"
-    r"([- ](only|or-later|international|unported))?( licen[cs]e)?",
+    r"([- ](only|or-later|international|unported))?( licen[cs]e)?( v?\d+(\.\d+)*)?",
     re.IGNORECASE,
 )
 NEUTRAL = re.compile(r"((the )?(written )?consent( of the people shown)?|stock footage)", re.IGNORECASE)
-PARTS = re.compile(r"[;,/+&()]|\.(?=\s|$)|\b(?:and|with)\b", re.IGNORECASE)
+PARTS = re.compile(r"[;,/+&()]|\.(?=\s|$)|\b(?:and|with)\b|\sor\s", re.IGNORECASE)
+VERSION = re.compile(r",?\s+version\s+(?=v?\d)", re.IGNORECASE)
+
+# SPDX expressions: "A AND B" asks for both, "A OR B" leaves the choice, and AND binds tighter
+NAME = re.compile(r"(cc )?[\w.-]+( v?\d+(\.\d+)*)?", re.IGNORECASE)
+OR = re.compile(r"\sOR\s")
+EXPRESSION = re.compile(r"(?:[^;,.:()\n]|\.(?=\S))+")  # as far as one can reach, parentheses apart
+IN_PARENTHESES = re.compile(r"\(([^()]*\s(?:AND|OR)\s[^()]*)\)")
+STANDS_FOR = {"no": "non-commercial", "unknown": "unknown", "yes": "CC0-1.0"}  # the worst first
 
 
 def commercial_use(licence: str) -> Literal["yes", "no", "unknown"]:
     """Whether a licence allows commercial use.
 
     Args:
-        licence: SPDX name or a plain sentence, which is taken at its word.
+        licence: SPDX name or expression, or a plain sentence, which is taken at its word.
 
     Returns:
         "no" when any of it forbids commercial use; "yes" when all of it consists of names known to allow it; "unknown"
-        otherwise.
+        otherwise. Of names with `OR` between them, the best one counts.
     """
+    if inner := IN_PARENTHESES.search(licence):
+        return commercial_use(licence[: inner.start()] + STANDS_FOR[commercial_use(inner[1])] + licence[inner.end() :])
+    licence = EXPRESSION.sub(_chosen, VERSION.sub(" ", licence))
     if FORBIDS.search(licence):
         return "no"
-    parts = [part.strip() for part in PARTS.split(licence) if part.strip()]
+    parts = _parts(licence)
     known = [part for part in parts if not NEUTRAL.fullmatch(part)]
     return "yes" if known and all(ALLOWS.fullmatch(part) for part in known) else "unknown"
+
+
+def _parts(licence: str) -> list[str]:
+    return [part.strip() for part in PARTS.split(licence) if part.strip()]
+
+
+def _chosen(expression: re.Match[str]) -> str:
+    """The best branch; all of it where there is no choice, or a branch is more than names."""
+    branches = OR.split(expression[0])
+    if len(branches) == 1 or not all(_names(branch) for branch in branches):
+        return expression[0]
+    return max(branches, key=lambda branch: list(STANDS_FOR).index(commercial_use(branch)))
+
+
+def _names(branch: str) -> bool:
+    return all(ALLOWS.fullmatch(part) or NAME.fullmatch(part) for part in _parts(branch))
 
 
 @dataclass(frozen=True)
