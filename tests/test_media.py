@@ -17,6 +17,7 @@ from raw_media import click, click_time, number_of, numbered, write_raw
 
 from fctfg.atomic import atomic_path, write_json
 from fctfg.errors import FctfgError
+from fctfg.inputs import read_portrait
 from fctfg.media import (
     probe,
     read_audio,
@@ -349,3 +350,6 @@ def test_pictures_are_read_upright_and_opaque(tmp_path: Path) -> None:
     for name in ("no.png", "missing.png"):
         with pytest.raises(FctfgError, match=name):
             read_image(tmp_path / name)
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    with pytest.raises(FctfgError, match=r"huge\.png has too many pixels; scale it down"):
+        read_portrait(tmp_path / "huge.png")

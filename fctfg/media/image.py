@@ -17,7 +17,7 @@ def read_image(path: str | Path) -> Pixels:
         uint8 [H, W, 3] RGB.
 
     Raises:
-        FctfgError: Missing or not a picture.
+        FctfgError: Missing, not a picture, or one of more pixels than Pillow takes for harmless (179 million).
     """
     path = Path(path)
     if not path.exists():
@@ -31,6 +31,8 @@ def read_image(path: str | Path) -> Pixels:
             if image.mode.startswith("I"):  # 16 bits a pixel, of which `convert` would clip the upper half
                 image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
             return np.array(image.convert("RGB"), dtype=np.uint8)
+    except Image.DecompressionBombError as error:
+        raise FctfgError(f"{path} has too many pixels; scale it down") from error
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise FctfgError(f"{path} is not a readable picture; give a PNG or JPEG") from error
 
