@@ -84,7 +84,9 @@ def build_parser() -> argparse.ArgumentParser:
         default="dlib",
         help="face detector; dlib-cnn also finds turned faces, at 1/70 of the speed on a CPU",
     )
-    prepare.add_argument("--detector-weights", type=Path, help="folder of insightface's models")
+    prepare.add_argument(
+        "--detector-weights", type=Path, help="folder of insightface's models (checkpoints/insightface)"
+    )
     prepare.add_argument(
         "--correct-offset", action="store_true", help="move the sound to the lips where the sync expert is sure"
     )

@@ -1,5 +1,7 @@
 """Faces: found, followed, cut into chunks and cropped."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -143,6 +145,30 @@ def test_insightface_without_weights_says_what_to_do(tmp_path) -> None:
     (tmp_path / "det_10g.onnx").write_text("no network")
     with pytest.raises(FctfgError, match=r"det_10g\.onnx is not a readable"):
         InsightFaceDetector(tmp_path)
+
+
+def test_insightface_looks_at_a_frame_once_for_all_its_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    class Net:
+        def prepare(self, **_: object) -> None:
+            pass
+
+        def detect(self, bgr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            seen.append(bgr)
+            x = 20.0 + bgr[0, 0, 0]
+            boxes = np.float32([[x, 10, x + 40, 50, 0.9], [x + 80, 10, x + 120, 50, 0.8]])
+            return boxes, np.zeros((2, 5, 2), np.float32)
+
+    (tmp_path / "det_10g.onnx").touch()
+    monkeypatch.setattr("insightface.model_zoo.get_model", lambda *_, **__: Net())
+    tracker = Tracker(InsightFaceDetector(tmp_path), every=5)
+    for number in range(12):
+        tracker.update(np.full((100, 200, 3), number, np.uint8))
+    assert len(seen) == 12
+    tracks = tracker.finish()
+    assert [(track.start, track.end) for track in tracks] == [(0, 12), (0, 12)]
+    np.testing.assert_array_equal(boxes_of(tracks[1])[:, 0], 100 + np.arange(12))
 
 
 def test_iou() -> None:

@@ -492,7 +492,9 @@ def test_settings_out_of_range(raw: Path, tmp_path: Path, options: dict[str, obj
     assert not (tmp_path / "out").exists()
 
 
-def test_insightface_needs_weights(raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(FctfgError, match=r"det_10g\.onnx"):
-        cut(raw, tmp_path / "out", detector="insightface", detector_weights=tmp_path)
+def test_insightface_needs_weights(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # workers may have another folder, so they are given the whole path
+    for folder, whole in ((tmp_path, tmp_path), (None, tmp_path / "checkpoints" / "insightface")):
+        with pytest.raises(FctfgError, match=rf"{whole};.*det_10g\.onnx"):
+            cut(raw, tmp_path / "out", detector="insightface", detector_weights=folder)
     assert not (tmp_path / "out").exists()

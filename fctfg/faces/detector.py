@@ -217,10 +217,16 @@ class InsightFaceDetector:
             self._net.prepare(ctx_id=0 if on_gpu else -1, input_size=(640, 640), det_thresh=_CONFIDENT)
         except Exception as error:  # onnxruntime and insightface have no common error class
             raise FctfgError(f"{files[0]} is not a readable SCRFD detector; get it again") from error
+        self._last: tuple[Pixels, list[Face]] | None = None
 
     def detect(self, rgb: Pixels) -> list[Face]:
-        """Faces in uint8 [H, W, 3], largest first."""
+        """Faces in uint8 [H, W, 3], largest first; asked again about the same array, it does not look again."""
         _check_picture(rgb)
+        if self._last is None or self._last[0] is not rgb:
+            self._last = rgb, self._search(rgb)
+        return list(self._last[1])
+
+    def _search(self, rgb: Pixels) -> list[Face]:
         boxes, points = self._net.detect(np.ascontiguousarray(rgb[..., ::-1]))
         faces = [
             self._face(rgb, (float(b[0]), float(b[1]), float(b[2]), float(b[3])), p.astype(np.float32) + 0.5, b[4])

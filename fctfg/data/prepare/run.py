@@ -79,7 +79,7 @@ def prepare(
         splits: Shares of identities for train, val and test, where the layout does not say the split.
         workers: Processes; 0 works in this one, without protection against videos that crash or hang it.
         detector: ``dlib``, ``dlib-cnn`` or ``insightface``.
-        detector_weights: Folder of insightface's weights.
+        detector_weights: Folder of insightface's weights; None: ``checkpoints/insightface``.
         licence, consent: Stored in every row; see `fctfg.data.prepare.rights` for what the folder may say.
         min_frames, max_frames: Shortest and longest clip; longer tracks give several.
         detect_every: Frames from one face detection to the next.
@@ -132,8 +132,8 @@ def prepare(
     with _begun(out, settings):
         found = _without(found, read_removed(out))
         choice = None if expert is None else _choice(expert, progress)
-        weights = None if detector_weights is None else Path(detector_weights).absolute()
-        build = Build(settings, weights, out.absolute(), choice)
+        weights = Path("checkpoints/insightface") if detector_weights is None else Path(detector_weights)
+        build = Build(settings, weights.absolute(), out.absolute(), choice)
         with Claims(out / FOLDER / "claims") as claims, _bar("prepare", "videos", len(found), progress) as show:
             ledger, journal = Ledger(out / FOLDER), Journal(out / FOLDER, claims.writer)
             work = _Work(found, ledger, claims, journal, shard, show, partial(note_pending, out))

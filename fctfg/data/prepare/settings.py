@@ -75,7 +75,7 @@ class Settings:
         settings = asdict(self) | {"fps": FPS, "version": VERSION}
         return {name: value for name, value in settings.items() if (name, value) != ("sync_expert", "")}
 
-    def build_detector(self, weights: Path | None) -> FaceDetector:
+    def build_detector(self, weights: Path) -> FaceDetector:
         """Load the detector.
 
         Args:
@@ -85,5 +85,5 @@ class Settings:
             FctfgError: Weights are missing.
         """
         if self.detector == "insightface":
-            return InsightFaceDetector(weights or Path("checkpoints/insightface"))
+            return InsightFaceDetector(weights)
         return DlibDetector(cnn=self.detector == "dlib-cnn")

@@ -30,7 +30,7 @@ class Build:
     """Makes what works on videos; travels to worker processes, which load the networks."""
 
     settings: Settings
-    weights: Path | None
+    weights: Path
     root: Path
     sync_choice: SyncChoice | None = None
 
