@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fctfg.errors import UsageError
 
@@ -22,12 +22,12 @@ def add_evaluate(commands: Any, style: dict[str, Any]) -> None:
     evaluate.add_argument(
         "--weights", type=Path, help="a run of stage 3, or the file that it exported; none: those in the package"
     )
-    evaluate.add_argument("--split", choices=("train", "val", "test"), default="test", help="with --data: whose clips")
+    evaluate.add_argument("--split", choices=("train", "val", "test"), help="with --data: whose clips; none: test")
     evaluate.add_argument(
         "--protocol",
         choices=("reconstruction", "cross"),
-        default="reconstruction",
-        help="with --data: a clip from its first frame, driven by itself; or portrait, driver, sound of three people",
+        help="with --data: a clip from its first frame, driven by itself; or portrait, driver, sound of three people; "
+        "none: reconstruction",
     )
     evaluate.add_argument(
         "--pair",
@@ -37,13 +37,13 @@ def add_evaluate(commands: Any, style: dict[str, Any]) -> None:
         help="in place of --data: a folder of videos of any method, and one of the real videos, of the same names",
     )
     evaluate.add_argument("--no-crop", action="store_true", help="with --pair: the videos are square crops of a face")
-    evaluate.add_argument("--size", type=int, default=256, help="with --pair: side of the compared pictures, pixels")
-    evaluate.add_argument("--out", type=Path, default=Path("evaluation"), help="folder of the results")
+    evaluate.add_argument("--size", type=int, help="with --pair: side of the compared pictures, pixels; none: 256")
+    evaluate.add_argument("--out", type=Path, help="folder of the results; none: evaluation/PROTOCOL, evaluation/pair")
     evaluate.add_argument("--clips", type=int, help="clips at most, evenly spread; none: all")
     evaluate.add_argument(
         "--workers", type=int, help="processes; 1: in this one; none: as many as cores, on a GPU 4 at most"
     )
-    evaluate.add_argument("--device", default="cpu", help="where frames are made, as cpu or cuda")
+    evaluate.add_argument("--device", help="with --data: where frames are made, as cpu or cuda; none: cpu")
     evaluate.add_argument("--identity-expert", metavar="FILE", help="recogniser of stage 0, or imported; none: dlib's")
     evaluate.add_argument(
         "--sync-expert", metavar="FILE", help="expert of stage 0, or imported; none: the landmark expert in the package"
@@ -71,29 +71,36 @@ def add_evaluate(commands: Any, style: dict[str, Any]) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    if (options.data is None) == (options.pair is None):
+        raise UsageError("name what is to be measured: --data DIR (with --weights), or --pair MADE REAL")
+    alone = {"--pair": ("size", "no_crop"), "--data": ("weights", "split", "protocol", "device", "no_studies")}
+    given = "--data" if options.pair is None else "--pair"
+    for name in alone["--pair" if given == "--data" else "--data"]:
+        if getattr(options, name):
+            raise UsageError(f"--{name.replace('_', '-')} does nothing with {given}; leave it out")
+    size = 256 if options.size is None else options.size
+    if any(value is not None and value < 1 for value in (options.workers, options.clips)) or size < 64:
+        raise UsageError("--workers and --clips must be 1 or more, --size 64 or more")
+
     from fctfg.evaluation.evaluation import evaluate_data, evaluate_pairs
     from fctfg.evaluation.judges import JudgeChoice
 
-    if (options.data is None) == (options.pair is None):
-        raise UsageError("name what is to be measured: --data DIR (with --weights), or --pair MADE REAL")
-    if options.pair is not None and options.weights is not None:
-        raise UsageError("--weights makes results of --data; --pair compares videos that are there")
-    if any(value is not None and value < 1 for value in (options.workers, options.clips)) or options.size < 64:
-        raise UsageError("--workers and --clips must be 1 or more, --size 64 or more")
-    cores = os.cpu_count() or 1
-    workers = options.workers or (cores if options.device == "cpu" else min(4, cores))
+    device, cores = options.device or "cpu", os.cpu_count() or 1
+    workers = options.workers or (cores if device == "cpu" else min(4, cores))
+    protocol: Literal["reconstruction", "cross"] = options.protocol or "reconstruction"
     judges = JudgeChoice(options.identity_expert, options.sync_expert, options.syncnet, options.lpips)
-    common = {"judges": judges, "out": options.out, "limit": options.clips, "workers": workers}
+    out = options.out or Path("evaluation") / ("pair" if options.data is None else protocol)
+    common = {"judges": judges, "out": out, "limit": options.clips, "workers": workers}
     common["report"] = not options.no_report
     if options.pair is not None:
-        evaluate_pairs(*options.pair, size=options.size, crop=not options.no_crop, **common)
+        evaluate_pairs(*options.pair, size=size, crop=not options.no_crop, **common)
     else:
         evaluate_data(
             options.data,
             options.weights,
-            split=options.split,
-            protocol=options.protocol,
-            device=options.device,
+            split=options.split or "test",
+            protocol=protocol,
+            device=device,
             studies=not options.no_studies,
             **common,
         )

@@ -186,6 +186,7 @@ def test_a_healthy_expert_needs_nothing() -> None:
         ("sound", {"crowded": 0.6}, "several people"),
         ("clock", {"apart": {"30": -5}}, "clock"),
         ("sources", {"slow": 0.5}, "slow sources"),
+        ("sources", {"rates": {}, "missing": 27}, "lost sources"),
         ("training", {"val_accuracy": 0.52}, "learnt by heart"),
         ("training", {"loss": 4.84}, "not begun"),
         ("training", {"same_data": False}, "other data"),

@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import shutil
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -140,7 +144,51 @@ def test_faces_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "no face was found in the real video" in results(out)[one]["failure"] and not results(out)[other]["failure"]
 
 
-# ---- a limit, and errors
+# ---- pictures of another size, silence, a limit, and errors
+
+
+def test_a_larger_result_is_cut_at_the_same_place(tmp_path: Path) -> None:
+    """A face beside an empty half, and the same picture in double size."""
+    for person in PEOPLE:
+        frames = [
+            np.pad(frame, ((0, 0), (0, 64), (0, 0)))
+            for frame in islice(read_frames(root() / "test" / person / "c0.mp4"), 8)
+        ]
+        film(tmp_path / "real" / f"{person}.mp4", frames)
+        film(tmp_path / "made" / f"{person}.mp4", [frame.repeat(2, 0).repeat(2, 1) for frame in frames])
+    out = tmp_path / "out"
+    assert main(["evaluate", "--pair", str(tmp_path / "made"), str(tmp_path / "real"), f"--out={out}", *PLAIN]) == 0
+    for clip in results(out).values():
+        assert clip["figures"]["PSNR"] > 30 and clip["figures"]["LMD face"] < 2
+        assert clip["notes"][0] == "384 x 256 px against 192 x 128 of the real video"
+
+
+def test_silence_is_no_sound_in_step(capsys: pytest.CaptureFixture[str]) -> None:
+    path = root() / "test" / PEOPLE[0] / "c0.mp4"
+    frames = list(islice(read_frames(path), 26))
+    found = measure(footage(iter(frames), iter(frames), np.zeros(26 * FRAME, np.float32)), Judges())
+    assert all(math.isnan(found.figures[name]) for name in ("sync confidence", "sync distance", "offset error"))
+    assert found.figures["mouth in silence"] > 0 and "its sound is silent" in found.notes
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_work_and_keeps_what_is_done(tmp_path: Path) -> None:
+    """Ctrl-C reaches the command and its workers alike."""
+    real = videos(tmp_path / "real")
+    for number in range(12):
+        for person in PEOPLE:
+            shutil.copy(real / person / "c0.mp4", real / person / f"copy{number}.mp4")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "fctfg", "evaluate", "--pair", str(real), str(real), f"--out={out}", "--workers=2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list((out / "measured").glob("*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    begun = time.monotonic()
+    said = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 130 and time.monotonic() - begun < 15 and "Traceback" not in said
+    assert 1 <= len(list((out / "measured").glob("*.npz"))) < 20 and not (out / "results.json").exists()
 
 
 def test_a_limit_counts_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,7 +98,7 @@ def test_every_figure_is_defined() -> None:
 def test_a_table_counts_what_was_measured(tmp_path: Path) -> None:
     rows = [
         Row("a", "p", {"PSNR": 20.0, "CSIM[dlib]": math.nan}),
-        Row("b", "q", {"PSNR": 22.0, "CSIM[dlib]": 0.5}),
+        Row("b", "q", {"PSNR": 22.0, "CSIM[dlib]": 0.5}, notes=("half as long", "no sound")),
         Row("c", "r", {}, failure="no frames"),
     ]
     found = intervals(rows)
@@ -108,10 +108,10 @@ def test_a_table_counts_what_was_measured(tmp_path: Path) -> None:
     assert content["whole"]["FID[x]"] == {"value": 1.0, "clips": 2, "unit": ""} and content["failed"] == 1
     write_csv(tmp_path / "clips.csv", rows)
     assert (tmp_path / "clips.csv").read_text().splitlines() == [
-        "clip,person,failure,PSNR,CSIM[dlib]",
-        "a,p,,20.0,",
-        "b,q,,22.0,0.5",
-        "c,r,no frames,,",
+        "clip,person,failure,notes,PSNR,CSIM[dlib]",
+        "a,p,,,20.0,",
+        "b,q,,half as long; no sound,22.0,0.5",
+        "c,r,no frames,,,",
     ]
 
 

@@ -192,6 +192,14 @@ RULES = (
         "prepare the videos again with this version of fctfg",
     ),
     Rule(
+        "lost sources",
+        "sources",
+        "suspect",
+        lambda e: e.sources is not None and not e.sources.rates,
+        "none of the videos of the data set is in the folder of --sources",
+        "name the folder that fctfg prepare was given",
+    ),
+    Rule(
         "slow sources",
         "sources",
         "suspect",

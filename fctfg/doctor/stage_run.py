@@ -12,6 +12,7 @@ from pathlib import Path
 from fctfg.errors import FctfgError
 from fctfg.file_hash import sha256
 from fctfg.report import read_metrics
+from fctfg.run_state import read_state
 
 LEAST_APART = 0.2  # logits between training and generated faces
 TENTH = 10  # parts that a run is divided into; its first and last one are compared
@@ -156,22 +157,30 @@ def read_values(run: Path) -> tuple[dict[str, float], str]:
         run: its folder.
 
     Returns:
-        Of each logged term the mean over the last tenth of its values, and as `NAME, first` over the first tenth; of
+        Of each logged term the mean over the last tenth of its values, and, of ten and more, as `NAME, first` over the
+        first tenth; of
         the evaluation in `RUN/evaluation`, each figure's mean by its name without brackets. And what somebody has to
         know of the evaluation, empty where there is nothing: one of other weights than the run's does not count.
 
     Raises:
-        FctfgError: nothing was logged, or the evaluation is damaged.
+        FctfgError: nothing was logged, the run is of stage 0, or the evaluation is damaged.
     """
     if not run.is_dir():
         raise FctfgError(f"{run}: no such run; `fctfg runs` lists them")
+    state = read_state(run)
+    if state is not None and state.stage in ("sync_expert", "identity_expert"):
+        remedy = (
+            f"fctfg doctor sync --data DIR --run {run}" if state.stage == "sync_expert" else f"read {run}/metrics.csv"
+        )
+        raise FctfgError(f"{run} is a run of stage 0 ({state.stage}), which has other symptoms; {remedy}")
     values: dict[str, float] = {}
     for name, points in read_metrics(run / "metrics.csv").items():
         known = [value for _, value in points if math.isfinite(value)]
         if known:
             part = max(1, len(known) // TENTH)
             values[name] = sum(known[-part:]) / part
-            values[f"{name}, first"] = sum(known[:part]) / part
+            if len(known) >= TENTH:
+                values[f"{name}, first"] = sum(known[:part]) / part
     path = run / "evaluation" / "results.json"
     if not path.is_file():
         return values, ""

@@ -177,7 +177,7 @@ def videos(folder: Path) -> Iterator[tuple[str, Path]]:
         FctfgError: there is no such folder, or two videos have one name.
     """
     if not folder.is_dir():
-        raise FctfgError(f"{folder}: no such folder of videos")
+        raise FctfgError(f"{folder} {'is a file' if folder.is_file() else 'is not there'}; name a folder of videos")
     seen: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in VIDEO_ENDINGS and path.is_file():

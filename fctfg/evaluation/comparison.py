@@ -16,7 +16,7 @@ from rich.table import Table
 from fctfg.atomic import write_json
 from fctfg.errors import FctfgError
 from fctfg.evaluation.figures import ARROWS, figure
-from fctfg.evaluation.summary import drawn, number
+from fctfg.evaluation.summary import between, drawn, number
 from fctfg.metrics.paired import Comparison, holm
 from fctfg.metrics.paired import compare as paired
 
@@ -60,6 +60,8 @@ def _read(folder: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         content["by_clip"] = {clip["clip"]: clip for clip in content["clips"] if not clip["failure"]}
         content |= {name: content[name] for name in ("made_with", "figures", "whole", "failed")}  # or it is damaged
+    except OSError as error:
+        raise FctfgError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise FctfgError(f"{path} is damaged; run fctfg evaluate again") from error
     return content
@@ -151,9 +153,8 @@ def _print(names: Sequence[str], contents: Sequence[Mapping[str, Any]], told: Ma
             means = [number(result[which], about.digits) for which in ("first", "other")]
             cells = *means, number(result["difference"], about.digits)
             if "p" in result:
-                low, high = (number(_value(result[key]), about.digits) for key in ("low", "high"))
                 p = "-" if math.isnan(result["p"]) else f"{result['p']:.3g}"
-                cells = *cells, f"{low} to {high}", p, str(result["clips"])
+                cells = *cells, between(result["low"], result["high"], about.digits), p, str(result["clips"])
             table.add_row(escape(each), ARROWS[about.better], *cells)
         console.print(table)
         if alone := len(contents[0]["by_clip"].keys() ^ content["by_clip"].keys()):

@@ -102,17 +102,17 @@ def pair(case: Pair, size: int, detector: FaceDetector, crop: bool = True) -> Fo
     if abs(made_length - real_length) >= 1:
         notes.append(f"{made_length} frames against {real_length} of the real video; the common ones count")
     box = _face(case.real, detector) if crop else _square(case.real, real_size)
-    scale = made_size[0] / real_size[0]
-    boxes: tuple[Crop, Crop] = tuple(round(v * scale) for v in box), box  # type: ignore[assignment]
-    made, shown = (
-        (cut_out(frame, own, size) for frame in read_frames(path))
-        for path, own in zip((case.made, case.real), boxes, strict=True)
-    )
+    left, top, right, bottom = (round(edge * made_size[0] / real_size[0]) for edge in box)
+    made, shown = _cut(case.made, (left, top, right, bottom), size), _cut(case.real, box, size)
     first = cut_out(next(read_frames(case.real)), box, size)
     sound = read_audio(case.made) if probe(case.made).has_audio else None
     if sound is None:
         notes.append("no sound")
     return Footage(made, shown, first, sound, is_reference=True, says_drivers=True, is_made=False, notes=notes)
+
+
+def _cut(path: Path, box: Crop, size: int) -> Iterator[Pixels]:
+    return (cut_out(frame, box, size) for frame in read_frames(path))
 
 
 def _shape(path: Path) -> tuple[tuple[int, int], int]:

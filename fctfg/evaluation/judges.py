@@ -212,7 +212,7 @@ class Judges:
         if self.syncnet is None:
             reasons["LSE-C, LSE-D"] = (
                 "SyncNet v2 is not here (`fctfg weights list` says where to get it; --syncnet FILE); "
-                "sync-confidence and sync-distance are by another expert and are not LSE"
+                "sync confidence and sync distance are by another expert and are not LSE"
             )
         return reasons
 

@@ -35,6 +35,7 @@ from fctfg.models.experts.syncnet import SyncNet
 from fctfg.ops.pixels import to_images
 
 CHUNK = 16  # frames in memory at a time, of the result and of the driver
+FAINTEST = 1e-3  # of the range: what is below all the time is no sound
 ON_GPU = " (GPU)"  # ends the names of a part's memory there
 MOST_PSNR = 100.0  # dB: of frames that are equal
 EMBED_EVERY = 4  # frames
@@ -186,7 +187,7 @@ class _Faces:
             figures |= {"LSE-C": np.nan, "LSE-D": np.nan}
         there = np.asarray(np.isfinite(landmarks).all((1, 2)))
         enough = len(there) >= MIN_FRAMES and there.mean() >= LEAST_FOUND and len(sound) >= MIN_OVERLAP * SAMPLES
-        if not enough:
+        if not enough or is_silent(sound):
             return figures
         if self._lips is not None and (judged := self._lips.judge(sound)) is not None:
             figures |= {"LSE-C": float(judged.confidence), "LSE-D": float(judged.distance)}
@@ -205,6 +206,11 @@ def _bridged(landmarks: Floats, there: np.ndarray) -> Floats:
     flat = landmarks.reshape(len(there), -1)
     filled = [np.interp(frames, frames[there], column[there]) for column in flat.T]
     return np.stack(filled, axis=1).reshape(landmarks.shape).astype(np.float32)
+
+
+def is_silent(sound: Samples) -> bool:
+    """Whether a sound, float32 [N], never exceeds -60 dB."""
+    return not np.abs(sound).max(initial=0.0) > FAINTEST
 
 
 def loudness(sound: Samples, frames: int) -> Floats:
@@ -262,6 +268,8 @@ def measure(footage: Footage, judges: Judges) -> Measurement:
         moving, found.curves = motion_figures(landmarks, driver.landmarks, *settings)
     with found.part("sync"):
         synced = {} if footage.sound is None else made_face.lip_sync(landmarks, footage.sound)
+    if footage.sound is not None and is_silent(footage.sound):
+        found.notes.append("its sound is silent")
     with found.part("recogniser"):
         source = judges.portrait(footage.source)
     found.embeddings = {"made": vectors, "source": source}

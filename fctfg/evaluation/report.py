@@ -18,7 +18,7 @@ from fctfg.evaluation.figures import ARROWS, PAPER, PUBLISHED, figure
 from fctfg.evaluation.footage import Projector
 from fctfg.evaluation.judges import Judges
 from fctfg.evaluation.run import Done, Setup
-from fctfg.evaluation.summary import Row, cost, number
+from fctfg.evaluation.summary import Row, between, cost, number
 from fctfg.evaluation.whole import person_vectors
 from fctfg.faces.boxes import Pixels
 from fctfg.histogram import count_bins
@@ -85,10 +85,11 @@ def write_evaluation(
         f"{len(measured)} of {len(rows)} results measured. Means over clips with intervals of 95 %; "
         f"{content['intervals']}; every figure is defined in docs/evaluation.md."
     )
+    compared = content["made_with"]["protocol"] != "cross"  # with what the results should be
     with tempfile.TemporaryDirectory() as folder:
         sections = [
             Section("Figures", list(_figures(content, rows))),
-            Section("Best, median and worst", list(_films(done, cases, setup, Path(folder)))),
+            Section("Best, median and worst", list(_films(done, cases, setup, Path(folder), compared))),
             Section("Clip by clip", list(_spread(done))),
             Section("Who is taken for whom", list(_likeness(done))),
             Section("To do it again", [_again(content)]),
@@ -96,16 +97,12 @@ def write_evaluation(
         write_report(path, title, lead, [section for section in sections if section.blocks])
 
 
-def _value(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
 def _figures(content: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[Block]:
     for note in content["made_with"]["notes"]:
         yield Notice(note)
     told = content["figures"]
     large = [name for name in told if name.split("[")[0] in ("PSNR", "LMD mouth", "sync confidence", "CSIM")]
-    yield Facts([(number(_value(told[name]["mean"]), figure(name).digits), name) for name in large])
+    yield Facts([(number(told[name]["mean"], figure(name).digits), name) for name in large])
     yield Table(
         ("figure", "unit", "good", "mean", "95 %", "clips", "what it is"),
         [
@@ -113,8 +110,8 @@ def _figures(content: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[Block]
                 name,
                 figure(name).unit,
                 ARROWS[figure(name).better],
-                number(_value(each["mean"]), figure(name).digits),
-                " to ".join(number(_value(each[bound]), figure(name).digits) for bound in ("low", "high")),
+                number(each["mean"], figure(name).digits),
+                between(each["low"], each["high"], figure(name).digits),
                 str(each["clips"]),
                 figure(name).meaning,
             )
@@ -125,7 +122,7 @@ def _figures(content: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[Block]
                 name,
                 figure(name).unit,
                 ARROWS[figure(name).better],
-                number(_value(each["value"]), figure(name).digits),
+                number(each["value"], figure(name).digits),
                 "",
                 str(each["clips"]),
                 figure(name).meaning,
@@ -140,12 +137,13 @@ def _figures(content: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[Block]
         for data, methods in PUBLISHED.items()
         for method, values in methods.items()
     ]
-    yield Table(
-        ("data", "method", *PAPER),
-        [*published, ("these data", "this evaluation", *(number(value, 2) for value in own))],
-        "The paper's table. Its figures are of other data and other tools: to be looked at, not to be beaten.",
-        ("method",),
-    )
+    if any(value is not None for value in own):
+        yield Table(
+            ("data", "method", *PAPER),
+            [*published, ("these data", "this evaluation", *(number(value, 2) for value in own))],
+            "The paper's table. Its figures are of other data and other tools: to be looked at, not to be beaten.",
+            ("method",),
+        )
     failed = [row for row in rows if row.failure]
     if failed:
         yield Notice(f"{len(failed)} of {len(rows)} results could not be measured.")
@@ -153,11 +151,13 @@ def _figures(content: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[Block]
     blind = [row.name for row in rows if row.figures.get("faces found", 1.0) == 0]
     if blind:
         yield Notice(f"No face was found in {len(blind)} of {len(rows)} results: {', '.join(blind[:12])}.")
+    if noted := [(row.name, "; ".join(row.notes)) for row in rows if row.notes]:
+        yield Table(("result", "note"), noted, words=("note",))
     if missing := content["made_with"]["not_measured"]:
         yield Table(("not measured", "why"), list(missing.items()), words=("why",))
 
 
-def _films(done: Sequence[Done], cases: Sequence[Case], setup: Setup, folder: Path) -> Iterator[Block]:
+def _films(done: Sequence[Done], cases: Sequence[Case], setup: Setup, folder: Path, compared: bool) -> Iterator[Block]:
     by = next(
         (name for name in RANKED_BY if any(math.isfinite(one.row.figures.get(name, math.nan)) for one in done)), None
     )
@@ -174,14 +174,14 @@ def _films(done: Sequence[Done], cases: Sequence[Case], setup: Setup, folder: Pa
     manifest = None if setup.data is None else read_manifest(setup.data)
     projector = Projector(judges.detector, manifest, model, setup.size, setup.crop)
     kinds = ["portrait", "driver" if setup.data is not None else "real video", "result"]
-    kinds += [*(["canonical image"] if model is not None else []), "difference x 3"]
+    kinds += [*(["canonical image"] if model is not None else []), *(["difference x 3"] if compared else [])]
     yield Text(f"Ordered by {by}. From left to right: {', '.join(kinds)}.")
     for kind, place in places.items():
         one, case = done[place], cases[place]
         film = folder / f"{kind}.mp4"
         footage = projector(case)
         canonical = None if model is None else _canonical(model, footage.source)
-        frames = _side_by_side(zip(footage.made, footage.shown, strict=False), footage.source, canonical)
+        frames = _side_by_side(zip(footage.made, footage.shown, strict=False), footage.source, canonical, compared)
         write_video(film, frames, audio=footage.sound, crf=24)
         yield Heading(f"{kind}: {one.row.name}, {by} {number(one.row.figures[by], figure(by).digits)}")
         yield Gallery([Media(film, _caption(case), wide=True)])
@@ -203,12 +203,13 @@ def _canonical(model: TalkingFace, source: Pixels) -> Pixels:
 
 
 def _side_by_side(
-    frames: Iterator[tuple[Pixels, Pixels]], source: Pixels, canonical: Pixels | None
+    frames: Iterator[tuple[Pixels, Pixels]], source: Pixels, canonical: Pixels | None, compared: bool
 ) -> Iterator[Pixels]:
     still = _tile(source), None if canonical is None else _tile(canonical)
     for made, shown in frames:
-        difference = (np.abs(made.astype(np.int16) - shown) * 3).clip(0, 255).astype(np.uint8)
-        tiles = [still[0], _tile(shown), _tile(made), *([] if still[1] is None else [still[1]]), _tile(difference)]
+        tiles = [still[0], _tile(shown), _tile(made), *([] if still[1] is None else [still[1]])]
+        if compared:
+            tiles.append(_tile((np.abs(made.astype(np.int16) - shown) * 3).clip(0, 255).astype(np.uint8)))
         yield np.concatenate(tiles, axis=1)
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -95,6 +96,7 @@ _work: Callable[[Case], Measurement]
 
 def _begin(setup: Setup) -> None:
     global _work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _work = setup.open()
 
@@ -186,15 +188,19 @@ def _results(
         finally:
             torch.set_num_threads(threads)
         return
+    others = set(active_children())
     make = partial(ProcessPoolExecutor, mp_context=get_context("spawn"), initializer=_begin, initargs=(setup,))
     try:
         with make(max_workers=min(workers, len(cases))) as pool:
-            submitted = {pool.submit(_one, case): case for case in cases}
             try:
+                submitted = {pool.submit(_one, case): case for case in cases}
                 for future in as_completed(submitted):
                     yield submitted[future], future.result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)  # what nobody waits for any more is not begun
+            except BaseException:  # also where nobody waits for the rest any more
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in set(active_children()) - others:
+                    worker.terminate()
+                raise
     except BrokenProcessPool as error:
         raise FctfgError(
             "a worker died (out of memory?); what was measured is kept: run the command again with fewer --workers, "

@@ -18,6 +18,8 @@ from fctfg.atomic import atomic_path
 from fctfg.evaluation.figures import ARROWS, PAPER, PUBLISHED, figure
 from fctfg.metrics.bootstrap import LEAST, Interval, confidence_interval
 
+MOST_NOTED = 10  # results whose notes are printed
+
 
 @dataclass(frozen=True)
 class Row:
@@ -86,6 +88,12 @@ def number(value: float | None, digits: int) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
+def between(low: float | None, high: float | None, digits: int) -> str:
+    """An interval for a table; what is not known is a dash."""
+    bounds = number(low, digits), number(high, digits)
+    return "-" if "-" in bounds else " to ".join(bounds)
+
+
 def print_tables(
     title: str,
     rows: Sequence[Row],
@@ -108,13 +116,12 @@ def print_tables(
         table.add_column(column, justify="right" if column in ("mean", "95 %", "clips") else "left")
     for name, interval in found.items():
         about = figure(name)
-        low, high = (number(value, about.digits) for value in (interval.low, interval.high))
         table.add_row(
             escape(name),
             about.unit,
             ARROWS[about.better],
             number(interval.mean, about.digits),
-            f"{low} to {high}",
+            between(interval.low, interval.high, about.digits),
             str(interval.n),
             about.meaning,
         )
@@ -124,7 +131,8 @@ def print_tables(
         table.add_row(escape(name), about.unit, ARROWS[about.better], *cells, about.meaning)
     console.print(table)
     console.print(spread_over([row.person for row in rows]), highlight=False)
-    console.print(_paper(found))
+    if any(name in found for name in PAPER):
+        console.print(_paper(found))
     if lost := [row for row in rows if row.failure]:
         console.print(f"{len(lost)} of {len(rows)} could not be measured:")
         for row in lost:
@@ -136,6 +144,11 @@ def print_tables(
             highlight=False,
             markup=False,
         )
+    noted = [row for row in rows if row.notes]
+    for row in noted[:MOST_NOTED]:
+        console.print(f"note: {row.name}: {'; '.join(row.notes)}", highlight=False, markup=False)
+    if len(noted) > MOST_NOTED:
+        console.print(f"notes on {len(noted) - MOST_NOTED} more are in clips.csv", highlight=False)
     for name, reason in missing.items():
         console.print(f"not measured: {name}: {reason}", highlight=False, markup=False)
 
@@ -161,15 +174,15 @@ def _paper(found: Mapping[str, Interval]) -> Table:
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """One line for each case: name, person, failure, and a column for each figure; empty where it is not known."""
+    """One line for each case: name, person, failure, notes, then the figures, empty where they are not known."""
     names = names_of(rows)
     with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["clip", "person", "failure", *names])
+        writer.writerow(["clip", "person", "failure", "notes", *names])
         for row in rows:
             values = [row.figures.get(name, math.nan) for name in names]
             cells = ["" if math.isnan(value) else repr(value) for value in values]
-            writer.writerow([row.name, row.person, row.failure, *cells])
+            writer.writerow([row.name, row.person, row.failure, "; ".join(row.notes), *cells])
 
 
 def as_json(
