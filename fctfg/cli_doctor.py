@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from fctfg.errors import FctfgError
 
 
 def add_doctor(commands: Any, style: dict[str, Any]) -> None:
@@ -48,7 +51,7 @@ def add_doctor(commands: Any, style: dict[str, Any]) -> None:
 
 
 def _sync(options: argparse.Namespace) -> None:
-    from fctfg.atomic import write_json
+    from fctfg.atomic import make_folder, write_json
     from fctfg.doctor.sync import Options, examine, keep_measurement
     from fctfg.doctor_report import print_diagnosis, write_doctor_report
 
@@ -64,6 +67,11 @@ def _sync(options: argparse.Namespace) -> None:
         device=options.device,
         weights_out=options.weights_out,
     )
+    for path in (options.out, options.report):
+        if path is not None:
+            make_folder(path.parent)
+            if not os.access(path.parent, os.W_OK):  # said before the work is done, not after it
+                raise FctfgError(f"{path} cannot be written: no permission for its folder; choose another one")
     diagnosis, artifact = examine(wanted, _bar)
     print_diagnosis(diagnosis)
     shift = diagnosis.evidence.shift
@@ -71,8 +79,10 @@ def _sync(options: argparse.Namespace) -> None:
         print(f"measured: {keep_measurement(artifact, shift.measurement, options.weights_out)}")
     if options.out is not None:
         write_json(options.out, diagnosis.plain())
+        print(f"all figures: {options.out}")
     if options.report is not None:
         write_doctor_report(options.report, diagnosis)
+        print(f"page: {options.report}")
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -149,6 +149,7 @@ def _evaluate(
         **facts,
         command=shlex.join(["fctfg", *sys.argv[1:]]),
         notes=list(notes),
+        measured_before=sum(one.kept for one in done),
         seconds=round(time.perf_counter() - start, 1),
         seconds_per_clip=_parts(rows),
         peak_memory_mb=_memory([one.measured for one in done if one.measured]),

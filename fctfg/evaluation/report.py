@@ -248,7 +248,7 @@ def _spread(done: Sequence[Done]) -> Iterator[Block]:
         values = np.array([one.row.figures.get(name, math.nan) for one in done])
         if np.isfinite(values).sum() > 1 and np.nanstd(values) > 0:
             about = figure(name)
-            histograms.append(Histogram(name, about.unit, about.meaning, count_bins(values)))
+            histograms.append(Histogram(name, about.unit, about.meaning, count_bins(values, np.isfinite(values))))
     if histograms:
         yield Histograms(histograms)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -125,10 +125,11 @@ def _tried(work: Callable[[Case], Measurement], case: Case) -> Measurement | str
 
 @dataclass(frozen=True)
 class Done:
-    """A case with what was measured; `measured` is None where that failed."""
+    """A case with what was measured; `measured` is None where that failed, `kept` says that it was measured before."""
 
     row: Row
     measured: Measurement | None
+    kept: bool = False
 
 
 def evaluate(
@@ -243,7 +244,7 @@ def _read(path: Path, case: Case) -> Done | None:
         found = Measurement(told["figures"], *arrays, told["seconds"], told["notes"], told["memory"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
         return None
-    return _done(case, found)
+    return replace(_done(case, found), kept=True)
 
 
 def made_with(setup: Setup, judges: Judges, **more: Any) -> dict[str, Any]:

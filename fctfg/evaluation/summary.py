@@ -158,7 +158,8 @@ def cost(made_with: Mapping[str, Any]) -> str:
     seconds, memory = made_with["seconds_per_clip"], made_with["peak_memory_mb"]
     gpu = {name: f", GPU {memory[key]} MB" if (key := f"{name} (GPU)") in memory else "" for name in seconds}
     parts = ", ".join(f"{name} {value:.1f} s, {memory[name]} MB{gpu[name]}" for name, value in seconds.items())
-    return f"{made_with['seconds']:.0f} s, a process at most {memory['all']} MB; mean of a clip: {parts}"
+    before = f", {kept} clips were measured before" if (kept := made_with["measured_before"]) else ""
+    return f"{made_with['seconds']:.0f} s{before}, a process at most {memory['all']} MB; mean of a clip: {parts}"
 
 
 def _paper(found: Mapping[str, Interval]) -> Table:
