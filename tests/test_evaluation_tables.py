@@ -149,7 +149,13 @@ def test_intervals_are_over_people_where_there_are_enough() -> None:
     assert wide.mean == narrow.mean and wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
     pair = [Row(row.name, f"p{int(row.name) % 2}", row.figures) for row in rows]
     assert intervals(pair) == intervals(alone)
-    for each, words in ((rows, "the 6 people of 24"), (alone, "over 24 clips"), (pair, "24 clips of these 2 people")):
+    said = {
+        "the 6 people of 24": rows,
+        "over 24 clips": alone,
+        "24 clips of these 2 people": pair,
+        "no intervals": rows[:4],
+    }
+    for words, each in said.items():
         assert words in spread_over([row.person for row in each])
 
 

@@ -68,8 +68,8 @@ def test_only_frames_that_are_shown_are_read_for_a_video(
     assert read == []
     assert main(arguments(place, STAGES[-1], "two_videos", *once)) == 0
     assert sorted(read) == [20, 50]  # the clips have 50, of the six seconds that the run itself shows
-    shown = probe(next(tmp_path.glob("video_*.mp4")))
-    assert shown.has_audio and shown.duration == pytest.approx(0.8, abs=0.05)
+    shown = next(tmp_path.glob("video_*.mp4"))
+    assert probe(shown).has_audio and sum(1 for _ in read_frames(shown)) == 20
 
 
 def test_all_six_terms_are_logged_by_the_names_of_their_weights(place: Place) -> None:

@@ -82,8 +82,8 @@ def write_evaluation(
     rows = [one.row for one in done] + list(absent)
     measured = [one for one in done if one.measured is not None]
     lead = (
-        f"{len(measured)} of {len(rows)} results measured. Means over clips with intervals of 95 %; "
-        f"{content['intervals']}; every figure is defined in docs/evaluation.md."
+        f"{len(measured)} of {len(rows)} results measured. Means over clips; {content['intervals']}. "
+        f"Every figure is defined in docs/evaluation.md."
     )
     compared = content["made_with"]["protocol"] != "cross"  # with what the results should be
     with tempfile.TemporaryDirectory() as folder:

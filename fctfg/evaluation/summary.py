@@ -76,11 +76,13 @@ def intervals(rows: Sequence[Row], seed: int = 0) -> dict[str, Interval]:
 def spread_over(people: Sequence[str]) -> str:
     """What the intervals over clips of these people speak of, in words."""
     clips, different = len(people), len(set(people))
+    if clips < LEAST:
+        return f"no intervals: {clips} clips are fewer than {LEAST}"
     if different == clips:
-        return f"intervals: bootstrap over {clips} clips"
+        return f"95 %: bootstrap over {clips} clips"
     if different >= LEAST:
-        return f"intervals: bootstrap over the {different} people of {clips} clips"
-    return f"intervals: bootstrap over {clips} clips of these {different} people; other people may differ by more"
+        return f"95 %: bootstrap over the {different} people of {clips} clips"
+    return f"95 %: bootstrap over {clips} clips of these {different} people; other people may differ by more"
 
 
 def number(value: float | None, digits: int) -> str:
