@@ -19,6 +19,7 @@ LOOSER = {("sync_expert", "contrastive"): 0.17}
 COUNTED = {"accuracy", "real_sign"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untracked")
 def test_curves_are_those_of_the_file(tmp_path: Path) -> None:
     want, got = json.loads(FILE.read_text()), measure(tmp_path)

@@ -41,6 +41,7 @@ def test_wandb_is_online_only_with_a_key(tmp_path: Path, monkeypatch: pytest.Mon
     assert wandb_key_is_known()
 
 
+@pytest.mark.slow
 def test_training_neither_waits_for_wandb_nor_ends_with_it(tmp_path: Path) -> None:
     """Its server falls silent later, never answers, or is not there; its service is killed; a file is lost."""
     program = Path(__file__).with_name("wandb_in_trouble.py")
