@@ -46,6 +46,7 @@ def test_training_neither_waits_for_wandb_nor_ends_with_it(tmp_path: Path) -> No
     """Its server falls silent later, never answers, or is not there; its service is killed; a file is lost."""
     program = Path(__file__).with_name("wandb_in_trouble.py")
     environment = {**os.environ, "PYTHONPATH": str(program.parents[1])}
+    environment.pop("WANDB_SERVICE", None)  # of this process, where an earlier test has logged to W&B
     command = [sys.executable, program, tmp_path]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
